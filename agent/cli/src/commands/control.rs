@@ -1,0 +1,237 @@
+//! `callgate enroll|unenroll|workloads|status`: talks to the agent of this host over its control socket.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use callgate_daemon::{RUNTIME_DIR, control};
+use callgate_proto::v1::control_client::ControlClient;
+use callgate_proto::v1::{EnrollRequest, EnrolledWorkload, Mode, StatusRequest, UnenrollRequest, WorkloadsRequest};
+use clap::Args;
+use comfy_table::{Table, presets};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+use uuid::Uuid;
+
+/// Where the agent is.
+#[derive(Debug, Args)]
+pub struct SocketArgs {
+    /// Control socket of the agent
+    #[arg(long, value_name = "PATH", default_value_os_t = control::socket_path(Path::new(RUNTIME_DIR)))]
+    socket: PathBuf,
+}
+
+/// `callgate enroll`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  callgate enroll system.slice/shop.service --name shop\n\nExit codes: 0 enrolled, 1 refused or no agent, 2 usage"
+)]
+pub struct EnrollArgs {
+    /// Directory of the cgroup: absolute, or below the cgroup v2 mount
+    path: PathBuf,
+    /// Name in policies and records: the workload becomes `cgroup/NAME` [default: the path]
+    #[arg(long)]
+    name: Option<String>,
+    /// Refuse nothing, record every would-be verdict
+    #[arg(long)]
+    observe: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
+/// `callgate unenroll`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  callgate unenroll system.slice/shop.service\n\nExit codes: 0 ended, 1 not enrolled or no agent, 2 usage"
+)]
+pub struct UnenrollArgs {
+    /// Directory of the cgroup: absolute, or below the cgroup v2 mount
+    path: PathBuf,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
+/// `callgate workloads`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  callgate workloads --json | jq -r .id\n\nExit codes: 0 listed, 1 no agent, 2 usage"
+)]
+pub struct WorkloadsArgs {
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
+/// `callgate status`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  callgate status\n\nExit codes: 0 ready, 1 not ready or no agent, 2 usage")]
+pub struct StatusArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Where agents and runs keep their state
+    #[arg(long, value_name = "DIR", default_value = callgate_daemon::STATE_DIR)]
+    state_dir: PathBuf,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
+/// Enrols a cgroup.
+///
+/// # Errors
+/// If no agent answers, or it refuses.
+pub async fn enroll(args: EnrollArgs) -> Result<ExitCode> {
+    let mut agent = connect(&args.socket.socket).await?;
+    let request = EnrollRequest {
+        path: text(&args.path)?,
+        name: args.name.unwrap_or_default(),
+        mode: if args.observe { Mode::Observe } else { Mode::Enforce } as i32,
+    };
+    let reply = agent.enroll(request).await.map_err(refused)?.into_inner();
+    let workload = reply.workload.context("the agent's answer is empty")?;
+    if args.json {
+        println!("{}", object(&workload));
+    } else {
+        println!("enrolled `{}` ({}), cgroup {}", workload.id, mode(&workload), workload.cgroup);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ends an enrolment.
+///
+/// # Errors
+/// If no agent answers, or the cgroup is not enrolled.
+pub async fn unenroll(args: UnenrollArgs) -> Result<ExitCode> {
+    let mut agent = connect(&args.socket.socket).await?;
+    agent.unenroll(UnenrollRequest { path: text(&args.path)? }).await.map_err(refused)?;
+    println!("`{}` is no longer enrolled", args.path.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lists what is enrolled.
+///
+/// # Errors
+/// If no agent answers.
+pub async fn workloads(args: WorkloadsArgs) -> Result<ExitCode> {
+    let mut agent = connect(&args.socket.socket).await?;
+    let reply = agent.workloads(WorkloadsRequest {}).await.map_err(refused)?.into_inner();
+    if args.json {
+        for workload in &reply.workloads {
+            println!("{}", object(workload));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if reply.workloads.is_empty() {
+        println!("nothing is enrolled: `callgate enroll PATH` enrols a cgroup");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(["WORKLOAD", "MODE", "CONNECTIONS", "CALLS", "CGROUP"]);
+    for w in &reply.workloads {
+        let counts = (w.connections.to_string(), w.calls.to_string());
+        table.add_row([w.id.as_str(), mode(w), &counts.0, &counts.1, &w.cgroup_path]);
+    }
+    println!("{table}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells how the agent is; also ends what crashed runs left.
+///
+/// # Errors
+/// If no agent answers.
+pub async fn status(args: StatusArgs) -> Result<ExitCode> {
+    if rustix::process::geteuid().is_root() {
+        let config =
+            callgate_daemon::Config { state_dir: args.state_dir.clone(), ..callgate_daemon::Config::default() };
+        for stale in crate::sweep::sweep(&config).await? {
+            eprintln!("callgate: removed what the crashed `{stale}` left");
+        }
+    }
+    let mut agent = connect(&args.socket.socket).await?;
+    let status = agent.status(StatusRequest {}).await.map_err(refused)?.into_inner();
+    let spool = status.spool.clone().unwrap_or_default();
+    let uplink = status.uplink.clone().unwrap_or_default();
+    let code = if status.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if args.json {
+        let object = json!({
+            "version": status.version, "instance": status.instance, "pid": status.pid,
+            "started_us": status.started_us, "ready": status.ready, "alarms": status.alarms,
+            "workloads": status.workloads, "connections": status.connections,
+            "policy_set": status.policy_set, "policies": status.policies,
+            "spool": { "stream": spool.stream, "last_seq": spool.last_seq, "durable_seq": spool.durable_seq,
+                "acked_seq": spool.acked_seq, "bytes": spool.bytes, "max_bytes": spool.max_bytes },
+            "uplink": { "endpoint": uplink.endpoint, "connected": uplink.connected, "error": uplink.error },
+        });
+        println!("{object}");
+        return Ok(code);
+    }
+    println!("agent      {} {} (pid {})", status.instance, status.version, status.pid);
+    println!("ready      {}", if status.ready { "yes" } else { "no" });
+    for alarm in &status.alarms {
+        println!("alarm      {alarm}");
+    }
+    println!("workloads  {} with {} open connections", status.workloads, status.connections);
+    println!("policies   {} in set {}", status.policies, status.policy_set);
+    println!(
+        "spool      {} of {} MiB; record {} of {} acknowledged",
+        spool.bytes >> 20,
+        spool.max_bytes >> 20,
+        spool.acked_seq,
+        spool.last_seq
+    );
+    match (uplink.endpoint.is_empty(), uplink.connected) {
+        (true, _) => println!("collector  none: records stay in the spool"),
+        (false, true) => println!("collector  {} connected", uplink.endpoint),
+        (false, false) => println!("collector  {} not connected: {}", uplink.endpoint, uplink.error),
+    }
+    Ok(code)
+}
+
+/// Connects to the control socket.
+async fn connect(socket: &Path) -> Result<ControlClient<Channel>> {
+    let path = socket.to_owned();
+    let connector = tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    // The name is never resolved: the connector dials the socket.
+    let channel = Endpoint::from_static("http://callgate.invalid").connect_with_connector(connector).await;
+    let channel = channel.map_err(|error| {
+        let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        anyhow::anyhow!(
+            "no agent answers at `{}` ({cause}): is `callgate-agent` running, and are you root?",
+            socket.display()
+        )
+    })?;
+    Ok(ControlClient::new(channel))
+}
+
+fn refused(status: tonic::Status) -> anyhow::Error {
+    anyhow::anyhow!("{}", status.message())
+}
+
+fn text(path: &Path) -> Result<String> {
+    match path.to_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => bail!("`{}` is not UTF-8", path.display()),
+    }
+}
+
+fn mode(workload: &EnrolledWorkload) -> &'static str {
+    if workload.mode() == Mode::Observe { "observe" } else { "enforce" }
+}
+
+fn object(workload: &EnrolledWorkload) -> serde_json::Value {
+    json!({
+        "id": workload.id, "cgroup": workload.cgroup, "cgroup_path": workload.cgroup_path, "mode": mode(workload),
+        "session": Uuid::from_slice(&workload.session).ok(), "weakened": workload.weakened,
+        "connections": workload.connections, "calls": workload.calls,
+    })
+}

@@ -1,0 +1,65 @@
+//! Ends what crashed runs left: their enrolments, pins and cgroups; their last records go to the collector.
+//!
+//! Done by the next `run`, `status` or `doctor`, for runs whose process is gone and whose cgroup is empty.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use callgate_audit::{Recorder, SpoolConfig};
+use callgate_collector::{Listen, Store};
+use callgate_daemon::Config;
+use callgate_enroll::Stale;
+use callgate_model::StreamId;
+use callgate_uplink::{Endpoint, Uplink};
+use prometheus_client::registry::Registry;
+
+/// Longest wait for the collector to take the records of one crashed run.
+const SHIP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Removes what crashed runs left; gives the instances of what was removed.
+///
+/// # Errors
+/// Names what could not be removed; the next sweep tries again.
+pub async fn sweep(config: &Config) -> Result<Vec<String>> {
+    let mut swept = Vec::new();
+    for stale in callgate_enroll::sweep(&config.state_dir) {
+        let instance = stale.enrolment.instance.clone();
+        end(config, &stale).await.with_context(|| format!("cannot remove what the crashed `{instance}` left"))?;
+        swept.push(instance);
+    }
+    Ok(swept)
+}
+
+async fn end(config: &Config, stale: &Stale) -> Result<()> {
+    let enrolment = &stale.enrolment;
+    callgate_redirect::remove_pins(&config.bpffs, &enrolment.instance)?;
+    if let Some(spool) = enrolment.spool.as_deref().filter(|spool| spool.exists()) {
+        let stream = StreamId(format!("{}/{}", config.node_name(), enrolment.instance));
+        let (recorder, _) = Recorder::open(SpoolConfig::new(spool, stream))?;
+        if ship(config, recorder, &enrolment.instance).await? {
+            std::fs::remove_dir_all(spool)?;
+        }
+    }
+    stale.forget(&config.state_dir)?;
+    Ok(())
+}
+
+/// Ships what is left of a spool; whether all of it was acknowledged.
+async fn ship(config: &Config, recorder: Recorder, instance: &str) -> Result<bool> {
+    let (endpoint, server) = match &config.collector {
+        Some(url) => (url.parse::<Endpoint>()?, None),
+        None => {
+            let socket = config.state_dir.join(format!("{instance}.sock"));
+            let store = Store::open(&config.state_dir.join("store"))?;
+            let server = callgate_collector::serve(store, Listen::Unix(socket.clone())).await?;
+            (format!("unix:{}", socket.display()).parse()?, Some(server))
+        }
+    };
+    let uplink = Uplink::start(recorder, endpoint, &mut Registry::default());
+    let all = uplink.drain(SHIP_TIMEOUT).await;
+    drop(uplink);
+    if let Some(server) = server {
+        server.stop().await;
+    }
+    Ok(all)
+}

@@ -1,0 +1,229 @@
+//! The agent's configuration: one TOML file, every key with its unit and default; an unknown key is an error.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use callgate_model::Mode;
+use serde::Deserialize;
+
+/// Where `callgate-agent` keeps its state unless told otherwise.
+pub const STATE_DIR: &str = "/var/lib/callgate";
+/// Where sockets and trust bundles of running agents live.
+pub const RUNTIME_DIR: &str = "/run/callgate";
+/// Where the configuration and the policies of a host live.
+pub const CONFIG_DIR: &str = "/etc/callgate";
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Directory of `*.cedar` files.
+    pub policy_dir: PathBuf,
+    /// Spool, enrolments, embedded store. Root-owned.
+    pub state_dir: PathBuf,
+    /// Control socket and trust bundles.
+    pub runtime_dir: PathBuf,
+    /// Where a BPF file system is, or is to be mounted.
+    pub bpffs: PathBuf,
+    /// Enrolled cgroups must lie below; none: the cgroup v2 mount.
+    pub cgroup_root: Option<PathBuf>,
+    /// Name of this node in records; none: the host name.
+    pub node: Option<String>,
+    /// Collector: `http://ADDRESS:PORT` (loopback only) or `unix:PATH`. None: records stay in the spool.
+    pub collector: Option<String>,
+    /// Address of `/metrics` and `/readyz`; none: not served.
+    pub metrics_listen: Option<SocketAddr>,
+    /// PEM files whose roots are trusted for upstreams, beside the system's.
+    pub upstream_ca: Vec<PathBuf>,
+    /// Resolvers that DNS may go to; none: those of `/etc/resolv.conf`.
+    pub resolvers: Option<Vec<IpAddr>>,
+    /// Level of the agent's log: `error`, `warn`, `info`, `debug`, `trace`.
+    pub log_level: Level,
+    /// Level of the kernel programs' log.
+    pub kernel_log_level: Level,
+    /// Age of the heartbeat at which the kernel refuses. Unit: milliseconds.
+    pub stale_after_ms: u64,
+    /// Bound of the spool. Unit: MiB.
+    pub spool_max_mib: u64,
+    /// Most open connections.
+    pub connections_max: usize,
+    /// Longest wait for open calls at the end. Unit: seconds.
+    pub drain_timeout_s: u64,
+    /// Services whose names need no resolution, with their addresses.
+    pub service: Vec<ServiceEntry>,
+    /// Cgroups that are enrolled at start.
+    pub enroll: Vec<EnrollEntry>,
+}
+
+/// A declared service.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceEntry {
+    /// Host name as calls give it.
+    pub name: String,
+    /// Where it lives.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A cgroup to enrol at start.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrollEntry {
+    /// Path below the cgroup v2 mount.
+    pub cgroup: PathBuf,
+    /// Name in policies and records: `cgroup/NAME`; none: the path.
+    pub name: Option<String>,
+    /// `enforce` or `observe`.
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+/// A log level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Level {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Level {
+    /// The word that tracing's filters use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            policy_dir: Path::new(CONFIG_DIR).join("policies"),
+            state_dir: STATE_DIR.into(),
+            runtime_dir: RUNTIME_DIR.into(),
+            bpffs: "/sys/fs/bpf".into(),
+            cgroup_root: None,
+            node: None,
+            collector: None,
+            metrics_listen: None,
+            upstream_ca: Vec::new(),
+            resolvers: None,
+            log_level: Level::Info,
+            kernel_log_level: Level::Warn,
+            stale_after_ms: 2000,
+            spool_max_mib: 1024,
+            connections_max: 16_384,
+            drain_timeout_s: 10,
+            service: Vec::new(),
+            enroll: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads `path`.
+    ///
+    /// # Errors
+    /// Names the file, and for an unknown or unfit key its line.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read the config `{}`", path.display()))?;
+        Self::parse(&text).with_context(|| format!("in the config `{}`", path.display()))
+    }
+
+    /// Parses the text of a file.
+    ///
+    /// # Errors
+    /// For an unknown key, a value of the wrong kind or out of range.
+    pub fn parse(text: &str) -> Result<Self> {
+        let config: Self = toml::from_str(text)?;
+        if !(500..=60_000).contains(&config.stale_after_ms) {
+            bail!("`stale_after_ms` is {}, expected 500 to 60000", config.stale_after_ms);
+        }
+        if config.spool_max_mib < 8 {
+            bail!("`spool_max_mib` is {}, expected 8 or more", config.spool_max_mib);
+        }
+        if config.connections_max == 0 {
+            bail!("`connections_max` is 0, so nothing could ever connect");
+        }
+        Ok(config)
+    }
+
+    /// Age of the heartbeat at which the kernel refuses.
+    #[must_use]
+    pub fn stale_after(&self) -> Duration {
+        Duration::from_millis(self.stale_after_ms)
+    }
+
+    /// This node's name: configured, or the host's.
+    #[must_use]
+    pub fn node_name(&self) -> String {
+        let name =
+            self.node.clone().unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+        let fit: String =
+            name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
+        if fit.is_empty() { "node".into() } else { fit }
+    }
+
+    /// Resolvers that DNS may go to.
+    ///
+    /// # Errors
+    /// If `/etc/resolv.conf` cannot be read.
+    pub fn resolvers(&self) -> Result<Vec<IpAddr>> {
+        if let Some(resolvers) = &self.resolvers {
+            return Ok(resolvers.clone());
+        }
+        match std::fs::read_to_string("/etc/resolv.conf") {
+            Ok(text) => Ok(nameservers(&text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error).context("cannot read `/etc/resolv.conf`: name the `resolvers` in the config"),
+        }
+    }
+}
+
+/// The `nameserver` lines of resolv.conf (resolv.conf(5)); a zone after `%` is dropped.
+fn nameservers(text: &str) -> Vec<IpAddr> {
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver"))
+        .filter(|rest| rest.starts_with(char::is_whitespace))
+        .filter_map(|rest| rest.split_whitespace().next())
+        .filter_map(|address| address.split('%').next().unwrap_or(address).parse().ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_gives_the_defaults() {
+        let config = Config::parse("").unwrap();
+        assert_eq!(config.state_dir, Path::new(STATE_DIR));
+        assert_eq!(config.stale_after(), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let error = format!("{:#}", Config::parse("log_level = \"info\"\npolicy_dri = \"x\"\n").unwrap_err());
+        assert!(error.contains("policy_dri") && error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn nameservers_are_read_as_the_c_library_does() {
+        let text = "# x\nnameserver 10.0.0.2\n nameserver\tfe80::1%eth0\nnameservers 9.9.9.9\nsearch a\n";
+        assert_eq!(nameservers(text), ["10.0.0.2".parse::<IpAddr>().unwrap(), "fe80::1".parse().unwrap()]);
+    }
+}

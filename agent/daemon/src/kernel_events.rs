@@ -1,0 +1,57 @@
+//! Records what the kernel refused, at a bounded rate per workload: a flood by one must not push out another's records.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use callgate_model::{CgroupId, RecordKind};
+use callgate_proxy::Gate;
+use callgate_redirect::Events;
+use tracing::{debug, error, warn};
+
+/// Most refusals recorded of one workload in one [`WINDOW`]; the rest is counted.
+const PER_WINDOW: u32 = 100;
+
+/// See [`PER_WINDOW`].
+const WINDOW: Duration = Duration::from_secs(1);
+
+struct Budget {
+    since: Instant,
+    used: u32,
+}
+
+/// Records until the gate stops.
+pub async fn pump(mut events: Events, gate: Arc<Gate>) {
+    let mut budgets: HashMap<CgroupId, Budget> = HashMap::new();
+    loop {
+        let event = tokio::select! {
+            () = gate.stopping.cancelled() => return,
+            event = events.next() => event,
+        };
+        let mut denial = match event {
+            Ok(denial) => denial,
+            Err(error) => {
+                error!(%error, "the kernel's events cannot be read any more");
+                return;
+            }
+        };
+        gate.tallies.of(denial.cgroup).kernel.fetch_add(1, Ordering::Relaxed);
+        budgets.retain(|_, budget| budget.since.elapsed() < WINDOW);
+        let budget = budgets.entry(denial.cgroup).or_insert(Budget { since: Instant::now(), used: 0 });
+        budget.used += 1;
+        if budget.used > PER_WINDOW {
+            if budget.used == PER_WINDOW + 1 {
+                warn!(cgroup = %denial.cgroup, "refused too often for each refusal to be recorded");
+            }
+            continue;
+        }
+        if let Some(workload) = gate.roster.get(denial.cgroup) {
+            denial.workload.clone_from(&workload.id);
+        }
+        debug!(workload = %denial.workload, event = ?denial.event, destination = %denial.destination, "refused by the kernel");
+        if let Err(error) = gate.recorder.write(RecordKind::KernelDenial(denial)) {
+            error!(%error, "a refusal by the kernel could not be recorded");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The agent: wires every part together. The binary `callgate-agent` runs it for a host;
+//! `callgate run` starts it in process for one command.
+//!
+//! Start with [`Agent::start`]; [`Config`] is what an operator writes.
+
+mod agent;
+mod config;
+pub mod control;
+mod ground;
+mod heartbeat;
+mod kernel_events;
+pub mod logging;
+mod observe;
+pub mod policy_source;
+
+pub use agent::{Agent, Setup, spool_dir};
+pub use config::{CONFIG_DIR, Config, Level, RUNTIME_DIR, STATE_DIR};
+pub use policy_source::Policies;

@@ -1,0 +1,92 @@
+//! `callgate-agent`: the agent of a host, as a daemon.
+
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use callgate_daemon::{Agent, CONFIG_DIR, Config, Policies, Setup, control, logging};
+use callgate_identity::Authority;
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+
+/// The enforcement agent of this host.
+///
+/// Redirects the connections of enrolled cgroups, decides and records each call.
+/// Ending it leaves enforcement on: enrolled workloads are refused until it runs again.
+#[derive(Debug, Parser)]
+#[command(
+    name = "callgate-agent",
+    version,
+    after_help = "Example:\n  callgate-agent --config /etc/callgate/agent.toml\n\nExit codes: 0 stopped in order, 1 failed, 2 usage"
+)]
+struct Args {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE", default_value_os_t = PathBuf::from(CONFIG_DIR).join("agent.toml"))]
+    config: PathBuf,
+    /// Check the configuration and the policies, then exit
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("callgate-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    let config = Config::read(&args.config)?;
+    let policies = Policies::load(&config.policy_dir)?;
+    if args.check {
+        println!("`{}` and the policies in `{}` are fit", args.config.display(), config.policy_dir.display());
+        return Ok(());
+    }
+    logging::start(config.log_level);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(serve(config, policies))
+}
+
+async fn serve(config: Config, policies: Policies) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    std::fs::create_dir_all(&config.runtime_dir)
+        .with_context(|| format!("cannot make `{}`", config.runtime_dir.display()))?;
+    let state = &config.state_dir;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(state)
+        .with_context(|| format!("cannot make `{}`", state.display()))?;
+    // Kept, so that a restart of the agent restarts no workload.
+    let authority = Authority::kept(&format!("Callgate {}", config.node_name()), &state.join("ca.key"))?;
+    let authority = Arc::new(authority);
+    let trust = config.runtime_dir.join("ca.pem");
+    std::fs::write(&trust, authority.ca_pem()).with_context(|| format!("cannot write `{}`", trust.display()))?;
+    let socket = control::socket_path(&config.runtime_dir);
+    let enrol = config.enroll.clone();
+    let setup = Setup { instance: "agent".into(), config, policies, authority, own_ports: Vec::new(), run: None };
+    let agent = Agent::start(setup).await?;
+    for entry in enrol {
+        let enrolled = agent.enrol_path(&entry.cgroup, entry.name, entry.mode);
+        enrolled.with_context(|| format!("in the config: `[[enroll]]` of `{}`", entry.cgroup.display()))?;
+    }
+    let stopping = tokio_util::sync::CancellationToken::new();
+    let control = tokio::spawn(control::serve(Arc::clone(&agent), socket.clone(), stopping.clone()));
+    info!(control = %socket.display(), metrics = ?agent.metrics_address(), "ready");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    info!("stopping; enforcement stays on");
+    stopping.cancel();
+    agent.stop().await;
+    control.await.context("the control socket's task failed")?
+}

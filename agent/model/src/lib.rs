@@ -1,0 +1,26 @@
+//! The vocabulary of Callgate as types: the same words in code, proto, config, metrics and page.
+//!
+//! No I/O and no behaviour beyond printing and parsing.
+//! Start with [`Origin`] (what the kernel attests of a connection), [`Function`] (what is called),
+//! [`Decision`] (what policy said) and [`Record`] (what audit keeps).
+
+mod decision;
+mod function;
+mod ids;
+mod origin;
+mod reason;
+mod record;
+mod service;
+mod workload;
+
+pub use decision::{Decision, MaskKinds, Obligations, RecordDepth, TlsMode, Verdict};
+pub use function::{Function, Protocol};
+pub use ids::{CallId, CgroupId, ConnectionId, NetnsCookie, SessionId, StreamId};
+pub use origin::{Monotonic, Origin};
+pub use reason::Reason;
+pub use record::{
+    AgentRecord, AgentState, CallBegin, CallEnd, Chunk, ConnectionRecord, Direction, EnrolmentChange, EnrolmentRecord,
+    Header, KernelDenial, KernelEvent, Latency, Outcome, PolicyChange, Record, RecordKind,
+};
+pub use service::{Service, ServiceError};
+pub use workload::{Executable, FailMode, Mode, Process, Workload};

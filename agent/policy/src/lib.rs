@@ -1,0 +1,32 @@
+//! Decides connects and calls by Cedar policies: pure and synchronous.
+//!
+//! No I/O, no clock, no global state, no panic on any input.
+//! Files become a [`PolicySet`] by [`PolicySet::parse`], which refuses what this version cannot enforce.
+//! A set answers [`PolicySet::decide_connect`] with a [`ConnectPermit`] and [`PolicySet::decide_call`] with a
+//! [`CallPermit`]: nothing else can make either, so whoever holds one was allowed.
+//!
+//! The schema of policies is [`SCHEMA`], the file `schema.cedarschema` beside this crate.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+
+mod address;
+mod decide;
+mod entities;
+mod index;
+mod load;
+mod permit;
+mod request;
+mod set;
+
+pub use address::AddressClass;
+pub use load::{ANNOTATIONS, Annotation, Finding, KindLookup, LoadErrors, Rule, Severity, Support, Warning};
+pub use permit::{CallPermit, ConnectPermit};
+pub use request::{CallRequest, ConnectRequest};
+pub use set::PolicySet;
+
+/// The schema that policies are validated against, in Cedar's own schema language.
+pub const SCHEMA: &str = include_str!("../schema.cedarschema");
+
+#[cfg(test)]
+mod tests;

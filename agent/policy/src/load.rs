@@ -1,0 +1,225 @@
+//! Turns files into a [`PolicySet`], or says what is wrong with them, where, and what was probably meant.
+//!
+//! Cedar parses and type-checks; the parts below check what Cedar leaves open: annotations
+//! ([`obligations`]), ids of entities ([`ids`]), literals and context ([`expressions`]), and rules that could not be
+//! enforced ([`gaps`]).
+
+mod expressions;
+mod finding;
+mod gaps;
+mod ids;
+mod layout;
+mod nearest;
+mod obligations;
+mod translate;
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use callgate_model::MaskKinds;
+use cedar_policy::{Effect, Policy, PolicyId, Schema, ValidationMode, Validator};
+
+use crate::entities::Names;
+use crate::set::{Actions, PolicySet, Terms, hash_files};
+
+pub use finding::{Finding, LoadErrors, Rule, Severity, Warning};
+pub(crate) use ids::service_of_function;
+use layout::{Layout, Statement};
+pub use obligations::{ANNOTATIONS, Annotation, Support};
+
+/// Tells the kinds of findings that a word of `@mask` stands for (`pii`, `email`); none if it stands for nothing.
+pub type KindLookup = fn(&str) -> Option<MaskKinds>;
+
+/// Most bytes in one file. Unit: bytes. Far above the largest set that anybody writes by hand.
+const FILE_MAX: usize = 4 << 20;
+
+/// One policy with what the checks need to know of it.
+struct Loaded<'a> {
+    policy: Policy,
+    id: String,
+    effect: Effect,
+    actions: Actions,
+    terms: Terms,
+    source: Source<'a>,
+}
+
+/// Where a policy stands.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    file: &'a str,
+    text: &'a str,
+    statement: &'a Statement,
+}
+
+impl Source<'_> {
+    /// A finding about `span` of the file.
+    fn finding(&self, severity: Severity, rule: Rule, span: Range<usize>, message: String) -> Finding {
+        Finding::at(severity, rule, self.file, self.text, span, message)
+    }
+
+    /// Where the policy itself begins, after its annotations and comments.
+    fn head(&self) -> Range<usize> {
+        self.statement.head.clone()
+    }
+
+    /// Where `literal` stands within the policy in double quotes, else where the policy begins.
+    fn literal(&self, literal: &str) -> Range<usize> {
+        let quoted = format!("\"{literal}\"");
+        let body = self.text.get(self.statement.span.clone()).unwrap_or("");
+        match body.find(&quoted) {
+            Some(at) => self.statement.span.start + at..self.statement.span.start + at + quoted.len(),
+            None => self.head(),
+        }
+    }
+}
+
+impl PolicySet {
+    /// Parses and checks `files`, pairs of a name (shown in findings and default ids) and a text.
+    ///
+    /// A policy is called by its `@id`, or `NAME:N` for the N-th policy (from 1) of file NAME.
+    /// No file, or no policy, gives a set that denies everything, and a warning.
+    ///
+    /// # Errors
+    /// [`LoadErrors`] with everything that was found, if any of it is an error.
+    pub fn parse(files: &[(String, String)], kinds: KindLookup) -> Result<(Self, Vec<Warning>), LoadErrors> {
+        let mut files = files.to_vec();
+        files.sort();
+        let mut findings = Vec::new();
+        let Ok((names, schema)) = Names::new().and_then(|names| Ok((names, parse_schema()?))) else {
+            return Err(LoadErrors { findings: vec![Finding::internal("the built-in schema does not load")] });
+        };
+
+        let layouts: Vec<Layout> = files.iter().map(|(_, text)| Layout::of(text)).collect();
+        let mut loaded = Vec::new();
+        let mut last = None;
+        for ((file, text), layout) in files.iter().zip(&layouts) {
+            if last.replace(file) == Some(file) {
+                findings.push(Finding::whole(Rule::Syntax, file, "a file of this name is there twice".to_owned()));
+            } else if text.len() > FILE_MAX {
+                findings.push(Finding::whole(Rule::TooLarge, file, format!("the file is over {FILE_MAX} bytes")));
+            } else if layout.too_large(file, text, &mut findings) {
+                // Cedar never sees it.
+            } else {
+                load_file(file, text, layout, &names, &mut loaded, &mut findings);
+            }
+        }
+
+        check_ids(&mut loaded, &mut findings);
+        validate(&loaded, &schema, &mut findings);
+        for policy in &mut loaded {
+            obligations::check(policy, kinds, &mut findings);
+            ids::check(policy, &names, &mut findings);
+            expressions::check(policy, &mut findings);
+        }
+        gaps::check(&loaded, &names, &mut findings);
+
+        finding::sort(&mut findings);
+        if findings.iter().any(|finding| finding.severity == Severity::Error) {
+            return Err(LoadErrors { findings });
+        }
+        let policies = loaded.into_iter().map(|loaded| (loaded.policy, loaded.terms)).collect();
+        match Self::build(hash_files(&files), names, policies) {
+            Some(set) => Ok((set, findings)),
+            None => Err(LoadErrors { findings: vec![Finding::internal("the policies could not be filed")] }),
+        }
+    }
+}
+
+fn parse_schema() -> Result<Schema, crate::entities::Unbuildable> {
+    let (schema, _) = Schema::from_cedarschema_str(crate::SCHEMA).map_err(|_| crate::entities::Unbuildable)?;
+    Ok(schema)
+}
+
+/// Parses one file with Cedar and gives each policy its id.
+fn load_file<'a>(
+    file: &'a str,
+    text: &'a str,
+    layout: &'a Layout,
+    names: &Names,
+    loaded: &mut Vec<Loaded<'a>>,
+    findings: &mut Vec<Finding>,
+) {
+    let parsed = match text.parse::<cedar_policy::PolicySet>() {
+        Ok(parsed) => parsed,
+        Err(errors) => {
+            findings.extend(errors.iter().map(|error| translate::syntax(error, file, text, layout)));
+            return;
+        }
+    };
+    // Cedar numbers policies and templates together, by their order in the file.
+    let number = |id: &PolicyId| AsRef::<str>::as_ref(id).strip_prefix("policy")?.parse::<usize>().ok();
+    let statement = |id: &PolicyId| layout.statements.get(number(id)?);
+    for template in parsed.templates() {
+        let span = statement(template.id()).map_or(0..0, |statement| statement.head.clone());
+        let message = "policy templates (`?principal`, `?resource`) are not supported".to_owned();
+        findings.push(Finding::at(Severity::Error, Rule::Template, file, text, span, message));
+    }
+    for policy in parsed.policies() {
+        let (Some(number), Some(statement)) = (number(policy.id()), statement(policy.id())) else {
+            findings.push(Finding::internal("a policy was not found in its own file"));
+            return;
+        };
+        let id = match policy.annotation("id") {
+            Some(id) if !id.is_empty() => id.to_owned(),
+            _ => format!("{file}:{}", number + 1),
+        };
+        loaded.push(Loaded {
+            policy: policy.new_id(PolicyId::new(&id)),
+            id,
+            effect: policy.effect(),
+            actions: Actions::of(policy, names),
+            terms: Terms::default(),
+            source: Source { file, text, statement },
+        });
+    }
+}
+
+/// The first word of each policy as the scanner sees it.
+#[cfg(test)]
+pub(crate) fn layout_heads(text: &str) -> Vec<String> {
+    let heads = Layout::of(text).statements.into_iter().map(|statement| statement.head);
+    heads.map(|head| text.get(head).unwrap_or("").to_owned()).collect()
+}
+
+/// Refuses the second policy of an id; it is left out of all further checks.
+fn check_ids(loaded: &mut Vec<Loaded<'_>>, findings: &mut Vec<Finding>) {
+    let mut first: HashMap<String, (Source<'_>, usize)> = HashMap::new();
+    loaded.retain(|policy| {
+        let source = policy.source;
+        let span = source.statement.annotation("id").map_or_else(|| source.head(), |id| id.span.clone());
+        if let Some((other, at)) = first.get(&policy.id) {
+            let place = format!("{}:{}", other.file, layout::position(other.text, *at).0);
+            let message = format!("the id `{}` is taken", policy.id);
+            let finding = source.finding(Severity::Error, Rule::DuplicateId, span, message).of(&policy.id);
+            findings.push(finding.help(format!("it is the id of the policy at {place}")));
+            return false;
+        }
+        first.insert(policy.id.clone(), (source, span.start));
+        true
+    });
+}
+
+/// Type-checks every policy against the schema, strictly.
+fn validate(loaded: &[Loaded<'_>], schema: &Schema, findings: &mut Vec<Finding>) {
+    let Ok(set) = cedar_policy::PolicySet::from_policies(loaded.iter().map(|loaded| loaded.policy.clone())) else {
+        findings.push(Finding::internal("the policies could not be gathered"));
+        return;
+    };
+    let by_id: HashMap<&str, &Loaded<'_>> = loaded.iter().map(|loaded| (loaded.id.as_str(), loaded)).collect();
+    let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
+    let passed = result.validation_passed();
+    let before = findings.len();
+    for error in result.validation_errors() {
+        if let Some(policy) = by_id.get(AsRef::<str>::as_ref(error.policy_id())) {
+            findings.push(translate::validation(error, policy));
+        }
+    }
+    if !passed && findings.len() == before {
+        findings.push(Finding::internal("the policies do not type-check"));
+    }
+    for warning in result.validation_warnings() {
+        if let Some(policy) = by_id.get(AsRef::<str>::as_ref(warning.policy_id())) {
+            findings.push(translate::warning(warning, policy));
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! A policy set that passed every check: immutable, and shared by snapshot.
+//!
+//! Made by [`load`](crate::load) alone; asked by [`decide`](crate::decide).
+
+use std::collections::{HashMap, HashSet};
+
+use aws_lc_rs::digest;
+use callgate_model::{MaskKinds, RecordDepth, Service, TlsMode};
+use cedar_policy::{
+    ActionConstraint, Authorizer, Effect, EntityUid, Policy, PolicyId, PrincipalConstraint, ResourceConstraint,
+};
+
+use crate::entities::Names;
+use crate::index::{Key, ScopeMap};
+use crate::load::service_of_function;
+
+/// Policies that passed every check, ready to decide.
+///
+/// Immutable: a change makes a new set. Keep the current one where it can be swapped whole.
+#[derive(Debug)]
+pub struct PolicySet {
+    pub(crate) hash: String,
+    pub(crate) names: Names,
+    pub(crate) authorizer: Authorizer,
+    /// What is known of each policy beyond Cedar.
+    pub(crate) terms: HashMap<PolicyId, Terms>,
+    /// Policies that apply to action `connect`.
+    pub(crate) connect: ScopeMap<cedar_policy::PolicySet>,
+    /// Policies that apply to action `call`.
+    pub(crate) call: ScopeMap<cedar_policy::PolicySet>,
+    /// Permits for `call`, by principal and by the service that their scope means: they imply a connect.
+    pub(crate) implied: ScopeMap<Vec<PolicyId>>,
+    /// The whole set: what the index is checked against.
+    #[cfg(test)]
+    pub(crate) whole: cedar_policy::PolicySet,
+}
+
+/// What is known of a policy beyond Cedar.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Terms {
+    /// `@mask`.
+    pub mask: MaskKinds,
+    /// `@record`.
+    pub record: Option<RecordDepth>,
+    /// `@tls`.
+    pub tls: Option<TlsMode>,
+    /// Whether the scope names a service, or a function and so its service.
+    pub names_service: bool,
+}
+
+impl PolicySet {
+    /// Policies in the set.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.terms.len()
+    }
+
+    /// Whether it has no policy, so that everything is denied.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.terms.is_empty()
+    }
+
+    /// The first 16 hex digits of the SHA-256 over the names and contents of the files, in the order of their names.
+    #[must_use]
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Files the policies; `None` if Cedar refuses one (two of one id).
+    pub(crate) fn build(hash: String, names: Names, policies: Vec<(Policy, Terms)>) -> Option<Self> {
+        let mut set = Self {
+            hash,
+            names,
+            authorizer: Authorizer::new(),
+            terms: HashMap::new(),
+            connect: ScopeMap::default(),
+            call: ScopeMap::default(),
+            implied: ScopeMap::default(),
+            #[cfg(test)]
+            whole: cedar_policy::PolicySet::new(),
+        };
+        for (policy, terms) in policies {
+            set.file(policy, terms)?;
+        }
+        Some(set)
+    }
+
+    fn file(&mut self, policy: Policy, mut terms: Terms) -> Option<()> {
+        let actions = Actions::of(&policy, &self.names);
+        let principal = principal_key(&policy.principal_constraint());
+        let resource = resource_key(&policy.resource_constraint());
+        terms.names_service = resource.is_some();
+        #[cfg(test)]
+        self.whole.add(policy.clone()).ok()?;
+        if actions.connect {
+            self.connect.slot(principal.clone(), resource.clone()).add(policy.clone()).ok()?;
+        }
+        if actions.call {
+            self.call.slot(principal.clone(), resource).add(policy.clone()).ok()?;
+            if policy.effect() == Effect::Permit && can_match(&policy.principal_constraint(), &self.names) {
+                for service in implied_services(&policy.resource_constraint(), &self.names) {
+                    self.implied.slot(principal.clone(), service).push(policy.id().clone());
+                }
+            }
+        }
+        self.terms.insert(policy.id().clone(), terms);
+        Some(())
+    }
+}
+
+/// The hash of a set of files, which must be in the order of their names.
+pub(crate) fn hash_files(files: &[(String, String)]) -> String {
+    let mut sha256 = digest::Context::new(&digest::SHA256);
+    sha256.update(b"callgate policy set 1\n");
+    for text in files.iter().flat_map(|(name, text)| [name, text]) {
+        // Lengths first, so that no two sets of files spell the same bytes.
+        sha256.update(&(text.len() as u64).to_be_bytes());
+        sha256.update(text.as_bytes());
+    }
+    let hex: String = sha256.finish().as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    hex
+}
+
+/// Which actions a policy applies to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Actions {
+    pub connect: bool,
+    pub call: bool,
+}
+
+impl Actions {
+    pub fn of(policy: &Policy, names: &Names) -> Self {
+        let has = |action: &EntityUid| match policy.action_constraint() {
+            ActionConstraint::Any => true,
+            ActionConstraint::Eq(uid) => uid == *action,
+            ActionConstraint::In(uids) => uids.contains(action),
+        };
+        Self { connect: has(&names.connect), call: has(&names.call) }
+    }
+}
+
+/// The entity that a principal scope names.
+pub(crate) fn principal_key(scope: &PrincipalConstraint) -> Key {
+    match scope {
+        PrincipalConstraint::Any | PrincipalConstraint::Is(_) => None,
+        PrincipalConstraint::In(uid) | PrincipalConstraint::Eq(uid) | PrincipalConstraint::IsIn(_, uid) => {
+            Some(uid.clone())
+        }
+    }
+}
+
+/// The entity that a resource scope names.
+pub(crate) fn resource_key(scope: &ResourceConstraint) -> Key {
+    match scope {
+        ResourceConstraint::Any | ResourceConstraint::Is(_) => None,
+        ResourceConstraint::In(uid) | ResourceConstraint::Eq(uid) | ResourceConstraint::IsIn(_, uid) => {
+            Some(uid.clone())
+        }
+    }
+}
+
+/// Whether a principal scope can match any workload at all.
+fn can_match(scope: &PrincipalConstraint, names: &Names) -> bool {
+    match scope {
+        PrincipalConstraint::Any | PrincipalConstraint::In(_) => true,
+        PrincipalConstraint::Eq(uid) => *uid.type_name() == names.workload,
+        PrincipalConstraint::Is(kind) | PrincipalConstraint::IsIn(kind, _) => *kind == names.workload,
+    }
+}
+
+/// The services whose functions a permit for `call` can match, by its scope: `[None]` for any, `[]` for none.
+fn implied_services(scope: &ResourceConstraint, names: &Names) -> HashSet<Key> {
+    let any = || HashSet::from([None]);
+    let within = |uid: &EntityUid| -> HashSet<Key> {
+        if *uid.type_name() == names.service {
+            return HashSet::from([Some(uid.clone())]);
+        }
+        if *uid.type_name() != names.function {
+            return HashSet::new();
+        }
+        let services: Vec<Service> = service_of_function(uid.id().unescaped());
+        services.iter().map(|service| Some(names.endpoint(service))).collect()
+    };
+    match scope {
+        ResourceConstraint::Any => any(),
+        ResourceConstraint::Is(kind) if *kind == names.function => any(),
+        ResourceConstraint::Is(_) => HashSet::new(),
+        ResourceConstraint::In(uid) => within(uid),
+        ResourceConstraint::IsIn(kind, uid) if *kind == names.function => within(uid),
+        ResourceConstraint::IsIn(..) => HashSet::new(),
+        ResourceConstraint::Eq(uid) if *uid.type_name() == names.function => within(uid),
+        ResourceConstraint::Eq(_) => HashSet::new(),
+    }
+}

@@ -1,0 +1,10 @@
+//! Decisions and load errors, from policy text to answer.
+
+mod asking;
+mod decisions;
+mod examples;
+mod hostile;
+mod index;
+mod loading;
+
+pub(crate) use asking::*;

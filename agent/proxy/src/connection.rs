@@ -1,0 +1,179 @@
+//! Conducts one connection through the stops: who, which protocol, may it connect, then its calls.
+//!
+//! Straight from top to bottom; each way out notes how the connection ended.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use callgate_model::{Origin, Outcome, Process, Reason, Service};
+use callgate_policy::ConnectPermit;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tracing::{debug, warn};
+
+use crate::counted::Counted;
+use crate::facts::Connection;
+use crate::http::{self, Channel, Connect, ServerStream, Upstream};
+use crate::opening::{self, Opening};
+use crate::relay::relay;
+use crate::replay::Replay;
+use crate::{Gate, dial, tls};
+
+/// Carries the connection that `origin` describes until it ends.
+pub(crate) async fn conduct(gate: Arc<Gate>, stream: TcpStream, origin: Origin) {
+    let Some(workload) = gate.roster.get(origin.enrolled) else {
+        warn!(cgroup = %origin.enrolled, "connection of a cgroup that is not on the roster: closed");
+        return;
+    };
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "connection was gone before it began");
+        return;
+    }
+    let process = attest(&gate, &origin).await;
+    let connection = Arc::new(Connection::new(gate, workload, process, origin));
+    let mut stream = Counted::new(stream, Arc::clone(&connection.traffic));
+    let wait = opening_wait(&connection);
+    match opening::read(&mut stream, wait).await {
+        Ok(Opening::Http1(first)) => {
+            let stream = Replay::new(first, stream);
+            http::serve(Arc::clone(&connection), Channel::Plain, Upstream::Undialled, stream).await;
+        }
+        Ok(Opening::Tls(first)) => secured(&connection, stream, first).await,
+        Ok(Opening::Unknown(first)) => {
+            let service = Service::of_address(connection.origin.destination);
+            undecoded(&connection, &service, false, Replay::new(first, stream), None).await;
+        }
+        Ok(Opening::Closed) | Err(_) => connection.ends(Outcome::Complete, Reason::ClientGone),
+    }
+}
+
+/// Who connected; hashing a new executable may take a while, so it leaves the runtime's threads alone.
+async fn attest(gate: &Arc<Gate>, origin: &Origin) -> Process {
+    let attestor = Arc::clone(&gate.attestor);
+    let asked = origin.clone();
+    match tokio::task::spawn_blocking(move || attestor.process(&asked)).await {
+        Ok(process) => process,
+        Err(error) => {
+            warn!(%error, pid = origin.pid, "the process could not be attested");
+            Process { pid: origin.pid, start_time: 0, uid: origin.uid, gid: origin.gid, executable: None }
+        }
+    }
+}
+
+/// How long to wait for first bytes: a client may stay silent for long only where a server cannot be meant to speak first.
+fn opening_wait(connection: &Connection) -> std::time::Duration {
+    let limits = &connection.gate.limits;
+    let policies = connection.gate.policies.load();
+    let service = Service::of_address(connection.origin.destination);
+    match &*http::decide_connect(connection, &policies, &service, false) {
+        Ok(permit) if permit.may_pass_undecoded() => limits.server_first,
+        _ => limits.opening,
+    }
+}
+
+/// A connection that opened with TLS.
+async fn secured(connection: &Arc<Connection>, mut stream: Counted, first: Bytes) {
+    let gate = &connection.gate;
+    let hello = tokio::time::timeout(gate.limits.handshake, tls::read_hello(&mut stream, first)).await;
+    let Ok(Ok(hello)) = hello else {
+        return connection.ends(Outcome::Refused, Reason::ClientTls);
+    };
+    let service = match &hello.sni {
+        Some(name) => match Service::new(name, connection.origin.destination.port()) {
+            Ok(service) => service,
+            Err(_) => return connection.ends(Outcome::Refused, Reason::NameMismatch),
+        },
+        None => Service::of_address(connection.origin.destination),
+    };
+    let policies = gate.policies.load_full();
+    let connect = http::decide_connect(connection, &policies, &service, true);
+    let upstream = match &*connect {
+        Ok(permit) if permit.passthrough() => {
+            let stream = Replay::new(hello.bytes, stream);
+            return pass_through(connection, permit, stream, Reason::Permitted).await;
+        }
+        Ok(_) if !hello.speaks_http1 => return connection.ends(Outcome::Refused, Reason::ProtocolUnsupported),
+        Ok(permit) => match http::open(connection, permit, &service, true).await {
+            Ok(server) => Upstream::Dialled(server),
+            Err(Reason::UpstreamCertificate | Reason::UpstreamProtocol) if connection.observes() => {
+                let stream = Replay::new(hello.bytes, stream);
+                return pass_through(connection, permit, stream, Reason::UpstreamProtocol).await;
+            }
+            // The caller is told why in its own protocol, once it has asked for something.
+            Err(reason) => Upstream::Failed(reason),
+        },
+        // So is a caller whose connect is refused: nothing was dialled, and each of its calls is denied.
+        Err(_) => Upstream::Undialled,
+    };
+    let mut stream = match tls::accept(connection, hello, &service, stream).await {
+        Ok(stream) => stream,
+        Err(reason) => return connection.ends(Outcome::Refused, reason),
+    };
+    match opening::read(&mut stream, gate.limits.opening).await {
+        Ok(Opening::Http1(first)) => {
+            let stream = Replay::new(first, stream);
+            http::serve(Arc::clone(connection), Channel::Tls(service), upstream, stream).await;
+        }
+        Ok(Opening::Unknown(first) | Opening::Tls(first)) => {
+            let server = match upstream {
+                Upstream::Dialled(server) => Some(server),
+                _ => None,
+            };
+            undecoded(connection, &service, true, Replay::new(first, stream), server).await;
+        }
+        Ok(Opening::Closed) | Err(_) => connection.ends(Outcome::Complete, Reason::ClientGone),
+    }
+}
+
+/// A protocol that we do not decode: relayed where a connect policy says so in so many words, else closed.
+async fn undecoded<S>(
+    connection: &Arc<Connection>,
+    service: &Service,
+    tls: bool,
+    stream: S,
+    server: Option<ServerStream>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let policies = connection.gate.policies.load_full();
+    let connect: Connect = http::decide_connect(connection, &policies, service, tls);
+    let permit = match &*connect {
+        Ok(permit) if permit.may_pass_undecoded() => permit,
+        Ok(_) => return connection.ends(Outcome::Refused, Reason::ProtocolUnknown),
+        Err(decision) => {
+            let reason = if decision.reason == Reason::Forbidden { Reason::Forbidden } else { Reason::ProtocolUnknown };
+            return connection.ends(Outcome::Refused, reason);
+        }
+    };
+    match server {
+        Some(server) => carry(connection, stream, server, Reason::Permitted).await,
+        None if tls => connection.ends(Outcome::Refused, Reason::UpstreamUnreachable),
+        None => pass_through(connection, permit, stream, Reason::Permitted).await,
+    }
+}
+
+/// Dials and relays, unopened.
+async fn pass_through<S>(connection: &Arc<Connection>, permit: &ConnectPermit, stream: S, why: Reason)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match dial::dial(connection, permit).await {
+        Ok(server) => carry(connection, stream, server, why).await,
+        Err(reason) => connection.ends(Outcome::Refused, reason),
+    }
+}
+
+async fn carry<C, S>(connection: &Arc<Connection>, client: C, server: S, why: Reason)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let ended = tokio::select! {
+        ended = relay(client, server) => ended,
+        () = connection.gate.stopping.cancelled() => return connection.ends(Outcome::Cut, Reason::ShuttingDown),
+    };
+    match ended {
+        Ok(_) => connection.ends(Outcome::Complete, why),
+        Err(_) => connection.ends(Outcome::Cut, Reason::ClientGone),
+    }
+}

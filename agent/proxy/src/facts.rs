@@ -1,0 +1,154 @@
+//! What is known of one connection, and the record that it leaves when it ends.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use aws_lc_rs::digest;
+use callgate_model::{
+    ConnectionId, ConnectionRecord, Decision, Mode, Origin, Outcome, Process, Reason, RecordKind, Service, SessionId,
+    Workload,
+};
+use tracing::{error, info};
+use uuid::Uuid;
+
+use crate::counted::Traffic;
+use crate::metrics::OpenConnection;
+use crate::{Gate, Tally};
+
+/// One connection of a workload. Dropping the last reference writes its record.
+pub(crate) struct Connection {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) id: ConnectionId,
+    pub(crate) session: SessionId,
+    pub(crate) workload: Arc<Workload>,
+    pub(crate) process: Process,
+    pub(crate) origin: Origin,
+    pub(crate) traffic: Arc<Traffic>,
+    pub(crate) tally: Arc<Tally>,
+    calls: AtomicU64,
+    ending: Mutex<Ending>,
+    started: Instant,
+    _open: OpenConnection,
+}
+
+/// How a connection stands, should it end now.
+struct Ending {
+    service: Option<Service>,
+    decision: Option<Decision>,
+    inspected: bool,
+    outcome: Outcome,
+    reason: Reason,
+}
+
+impl Connection {
+    pub(crate) fn new(gate: Arc<Gate>, workload: Arc<Workload>, process: Process, origin: Origin) -> Self {
+        let session = workload.session.unwrap_or_else(|| session_of(&origin, &process));
+        let open = gate.metrics.open();
+        let tally = gate.tallies.of(origin.enrolled);
+        Tally::add(&tally.open, 1);
+        Tally::add(&tally.connections, 1);
+        Self {
+            gate,
+            id: ConnectionId::new(),
+            session,
+            workload,
+            process,
+            origin,
+            traffic: Arc::default(),
+            tally,
+            calls: AtomicU64::new(0),
+            ending: Mutex::new(Ending {
+                service: None,
+                decision: None,
+                inspected: false,
+                outcome: Outcome::Cut,
+                reason: Reason::Internal,
+            }),
+            started: Instant::now(),
+            _open: open,
+        }
+    }
+
+    /// Whether verdicts are recorded only.
+    pub(crate) fn observes(&self) -> bool {
+        self.workload.mode == Mode::Observe
+    }
+
+    pub(crate) fn count_call(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Tally::add(&self.tally.calls, 1);
+    }
+
+    /// Notes what the connection was judged as.
+    pub(crate) fn judged(&self, service: &Service, decision: &Decision) {
+        let mut ending = self.ending();
+        ending.service = Some(service.clone());
+        ending.decision = Some(decision.clone());
+    }
+
+    /// Notes that its calls are decoded.
+    pub(crate) fn inspected(&self) {
+        self.ending().inspected = true;
+    }
+
+    /// Notes how it ends.
+    pub(crate) fn ends(&self, outcome: Outcome, reason: Reason) {
+        let mut ending = self.ending();
+        ending.outcome = outcome;
+        ending.reason = reason;
+    }
+
+    fn ending(&self) -> MutexGuard<'_, Ending> {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let (outcome, reason) = {
+            let ending = self.ending();
+            (ending.outcome, ending.reason)
+        };
+        let record = {
+            let mut ending = self.ending();
+            ConnectionRecord {
+                connection: self.id,
+                session: self.session,
+                workload: self.workload.id.clone(),
+                process: self.process.clone(),
+                destination: self.origin.destination.to_string(),
+                service: ending.service.take(),
+                decision: ending.decision.take(),
+                inspected: ending.inspected,
+                outcome,
+                reason,
+                calls: self.calls.load(Ordering::Relaxed),
+                bytes_in: self.traffic.incoming.load(Ordering::Relaxed),
+                bytes_out: self.traffic.outgoing.load(Ordering::Relaxed),
+                duration_us: self.started.elapsed().as_micros() as u64,
+            }
+        };
+        info!(
+            connection = %self.id, workload = %self.workload.id, destination = %self.origin.destination,
+            outcome = ?outcome, %reason, calls = record.calls, "connection ended"
+        );
+        self.gate.metrics.ended(outcome, reason);
+        self.tally.open.fetch_sub(1, Ordering::Relaxed);
+        if let Err(error) = self.gate.recorder.write(RecordKind::Connection(Box::new(record))) {
+            error!(%error, connection = %self.id, "the record of a connection could not be written");
+        }
+    }
+}
+
+/// Outside of `run`, a session is one process of a workload: the same process always gives the same id.
+fn session_of(origin: &Origin, process: &Process) -> SessionId {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    hash.update(b"callgate session v1");
+    for part in [origin.enrolled.0, u64::from(process.pid), process.start_time] {
+        hash.update(&part.to_le_bytes());
+    }
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.finish().as_ref()[..16]);
+    SessionId(Uuid::from_bytes(bytes))
+}

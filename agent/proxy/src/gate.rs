@@ -1,0 +1,80 @@
+//! Everything that connections share, made once at start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use callgate_audit::Recorder;
+use callgate_enroll::Roster;
+use callgate_identity::{Attestor, Authority};
+use callgate_policy::PolicySet;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Ground, Metrics, Names, OwnPorts, Tallies};
+
+/// The shared, read-only context of the data path.
+pub struct Gate {
+    /// The kernel's side.
+    pub ground: Arc<dyn Ground>,
+    /// Which cgroups are enrolled.
+    pub roster: Arc<Roster>,
+    /// The policy set in force; replaced whole.
+    pub policies: Arc<ArcSwap<PolicySet>>,
+    /// Our CA.
+    pub authority: Arc<Authority>,
+    /// How upstream servers are verified.
+    pub upstream_tls: Arc<rustls::ClientConfig>,
+    /// Tells which process and executable opened a connection.
+    pub attestor: Arc<Attestor>,
+    /// Where records go.
+    pub recorder: Recorder,
+    /// Proves names of plain-text calls.
+    pub names: Names,
+    /// Ports that no workload may reach through us.
+    pub own_ports: OwnPorts,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Counters per workload.
+    pub tallies: Tallies,
+    /// Times and counts.
+    pub limits: Limits,
+    /// One permit per open connection.
+    pub connections: Arc<Semaphore>,
+    /// Cancelled when the agent stops: connections finish their call and close.
+    pub stopping: CancellationToken,
+}
+
+/// Bounds of the data path.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Most open connections of all workloads together.
+    pub connections: usize,
+    /// Longest wait for bytes that tell the protocol.
+    pub opening: Duration,
+    /// Wait for first bytes of a client to whose service an explicit connect permit stands:
+    /// a client that stays silent this long speaks a protocol in which the server speaks first.
+    pub server_first: Duration,
+    /// Longest TLS handshake, on either side.
+    pub handshake: Duration,
+    /// Longest TCP connect to a service.
+    pub connect: Duration,
+    /// Longest wait for the rest of a request's head, and for the next request of an idle connection.
+    pub head: Duration,
+    /// Longest wait for open calls when the agent stops.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 16_384,
+            opening: Duration::from_secs(10),
+            server_first: Duration::from_millis(200),
+            handshake: Duration::from_secs(10),
+            connect: Duration::from_secs(30),
+            head: Duration::from_secs(120),
+            drain: Duration::from_secs(10),
+        }
+    }
+}

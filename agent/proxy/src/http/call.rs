@@ -1,0 +1,166 @@
+//! Carries one call: read, decide, record, forward, mask.
+//!
+//! The order is the invariant: the decision, then `begin` in the page cache, then the first byte upstream.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use callgate_mask::{Content, Masker, mask_text};
+use callgate_model::{CallBegin, CallId, Decision, Outcome, Reason, Verdict};
+use callgate_policy::{CallPermit, ConnectPermit};
+use http::{Request, Response, StatusCode, Uri};
+use hyper::body::Incoming;
+use tracing::{debug, error};
+
+use super::body::{RequestBody, ResponseBody};
+use super::call_log::{CallLog, all_kinds};
+use super::judge::Asked;
+use super::{CutOff, Http, forward, upgrade};
+use crate::Tally;
+use crate::refuse::{Refusal, status_of};
+
+/// Serves one request of the connection `http`.
+///
+/// # Errors
+/// [`CutOff`] where the caller must not be given a complete answer.
+/// # Cancel safety
+/// Dropping the future ends the call's record as cut off.
+pub(crate) async fn serve(http: Arc<Http>, request: Request<Incoming>) -> Result<Response<ResponseBody>, CutOff> {
+    let started = Instant::now();
+    let connection = &http.connection;
+    connection.count_call();
+    let call = CallId::new();
+    let asked = http.judge.read(&request);
+    let judged = http.judge.decide(call, &asked).await;
+    let mask = judged.decision.obligations.mask;
+    let mut decision = judged.decision;
+    let mut permits = judged.permits;
+    if upgrade::wanted(&request) && !mask.is_empty() && permits.is_some() {
+        // Bytes after an upgrade pass unopened, so a promise to mask them could not be kept.
+        decision = Decision { verdict: Verdict::Deny, reason: Reason::Unmaskable, ..decision };
+        permits = None;
+    }
+    connection.gate.metrics.call(asked.function.protocol, decision.verdict, decision.reason);
+    if decision.verdict == Verdict::Deny {
+        Tally::add(&connection.tally.denied, 1);
+    }
+    let begin = begin(&http, call, &asked, &request, &decision);
+    let open = match connection.gate.recorder.begin(begin) {
+        Ok(open) => open,
+        Err(error) => {
+            error!(%error, %call, "a call is refused because it cannot be recorded");
+            return Ok(own(Refusal::because(call, Reason::AuditUnavailable, &[]).to_http()));
+        }
+    };
+    let upgrading = upgrade::wanted(&request);
+    let content = forward::content(request.headers()).unwrap_or(Content::Text);
+    let log = Arc::new(CallLog::new(open, content, mask, started, Arc::clone(connection)));
+    let response = match permits {
+        Some((connect, permit)) => match &*connect {
+            Ok(connect) => carry(&http, connect, permit, asked, request, &log).await,
+            Err(refused) => refuse(&log, call, refused),
+        },
+        None => refuse(&log, call, &decision),
+    };
+    if upgrading {
+        http.control.upgrade(response.status() == StatusCode::SWITCHING_PROTOCOLS);
+    }
+    Ok(response)
+}
+
+/// Forwards a permitted call and gives back the head of its answer; the bodies follow by themselves.
+async fn carry(
+    http: &Arc<Http>,
+    connect: &ConnectPermit,
+    permit: CallPermit,
+    asked: Asked,
+    mut request: Request<Incoming>,
+    log: &Arc<CallLog>,
+) -> Response<ResponseBody> {
+    let call = permit.call();
+    let mask = log.mask();
+    let upgrading = upgrade::wanted(&request).then(|| hyper::upgrade::on(&mut request));
+    let upgrade_to = upgrading.as_ref().and_then(|_| request.headers().get(http::header::UPGRADE).cloned());
+    let (mut head, body) = request.into_parts();
+    let Ok(target) = target(&asked) else { return failed(log, call, Reason::BadHead) };
+    head.uri = target;
+    head.extensions.clear();
+    head.version = http::Version::HTTP_11;
+    forward::request_headers(&mut head.headers, mask);
+    if let Some(protocol) = upgrade_to {
+        upgrade::ask(&mut head.headers, protocol);
+    }
+    let request = Request::from_parts(head, RequestBody::new(body, Arc::clone(log)));
+    let sent = {
+        let mut upstream = http.upstream.lock().await;
+        upstream.send(&http.connection, connect, permit, http.judge.is_tls(), request).await
+    };
+    let response = match sent {
+        Ok(response) => response,
+        Err(reason) => return failed(log, call, reason),
+    };
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return match upgrading {
+            Some(client) => upgrade::switch(client, response, Arc::clone(log)),
+            None => failed(log, call, Reason::UpstreamProtocol),
+        };
+    }
+    let content = forward::content(response.headers());
+    if !mask.is_empty() && (content.is_none() || forward::is_piece(response.status(), response.headers())) {
+        debug!(%call, status = %response.status(), "an answer that cannot be masked is refused");
+        return failed(log, call, Reason::Unmaskable);
+    }
+    let (mut head, body) = response.into_parts();
+    head.extensions.clear();
+    forward::response_headers(&mut head.headers, mask);
+    log.answered(head.status.as_u16(), forward::recorded(&head.headers), content);
+    let masker = content.filter(|_| !mask.is_empty()).map(|content| Masker::new(mask, content));
+    Response::from_parts(head, ResponseBody::relayed(body, masker, Arc::clone(log)))
+}
+
+/// The one form in which a call goes upstream: origin form, canonical path, the query as it came.
+fn target(asked: &Asked) -> Result<Uri, http::uri::InvalidUri> {
+    let Asked { function, query, .. } = asked;
+    if query.is_empty() { function.path.parse() } else { format!("{}?{query}", function.path).parse() }
+}
+
+fn begin(http: &Http, call: CallId, asked: &Asked, request: &Request<Incoming>, decision: &Decision) -> CallBegin {
+    let connection = &http.connection;
+    let all = all_kinds();
+    let mut function = asked.function.clone();
+    function.path = mask_text(all, &function.path).into_owned();
+    CallBegin {
+        call,
+        connection: connection.id,
+        session: connection.session,
+        workload: connection.workload.id.clone(),
+        cgroup: connection.origin.cgroup,
+        cgroup_path: connection.workload.cgroup_path.display().to_string(),
+        process: connection.process.clone(),
+        function,
+        destination: connection.origin.destination.to_string(),
+        query: mask_text(all, &asked.query).into_owned(),
+        headers: forward::recorded(request.headers()),
+        decision: decision.clone(),
+        observed: connection.observes(),
+    }
+}
+
+/// Refuses a call by `decision`.
+fn refuse(log: &CallLog, call: CallId, decision: &Decision) -> Response<ResponseBody> {
+    log.answered(status_of(decision.reason).as_u16(), Vec::new(), None);
+    log.finish(Outcome::Refused, decision.reason);
+    own(Refusal::new(call, decision).to_http())
+}
+
+/// Tells the caller that a permitted call failed on its way.
+fn failed(log: &CallLog, call: CallId, reason: Reason) -> Response<ResponseBody> {
+    log.answered(status_of(reason).as_u16(), Vec::new(), None);
+    log.finish(Outcome::Cut, reason);
+    own(Refusal::because(call, reason, &[]).to_http())
+}
+
+fn own(response: Response<Bytes>) -> Response<ResponseBody> {
+    response.map(|body| ResponseBody::Own(Some(body)))
+}

@@ -1,0 +1,187 @@
+//! Which header fields go on, and which stay: on the way up, on the way down, and into the record.
+
+use callgate_mask::{Content, mask_text};
+use callgate_model::{Header, MaskKinds};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::call_log::{CallLog, all_kinds};
+
+/// Fields that belong to one connection (RFC 9110 §7.6.1), framing included: hyper writes its own.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::CONTENT_LENGTH,
+    header::UPGRADE,
+];
+
+/// Fields by which a client could have a body cut into pieces that no masker would recognise.
+const PIECES: [HeaderName; 3] = [header::RANGE, header::IF_RANGE, HeaderName::from_static("a-im")];
+
+/// Fields that are no longer true of a masked body.
+const DIGESTS: [HeaderName; 6] = [
+    header::CONTENT_LENGTH,
+    header::ETAG,
+    HeaderName::from_static("content-md5"),
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
+];
+
+/// Fields whose value is a credential as a whole.
+const CREDENTIALS: [HeaderName; 7] = [
+    header::AUTHORIZATION,
+    header::PROXY_AUTHORIZATION,
+    header::COOKIE,
+    header::SET_COOKIE,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("x-auth-token"),
+    HeaderName::from_static("x-amz-security-token"),
+];
+
+/// Makes a request's fields fit to go upstream.
+pub(crate) fn request_headers(headers: &mut HeaderMap, mask: MaskKinds) {
+    drop_hop_by_hop(headers);
+    headers.remove(header::EXPECT);
+    // Bodies are masked and recorded as they are; a coding that we do not decode would hide them.
+    if headers.contains_key(header::ACCEPT_ENCODING) {
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    if !mask.is_empty() {
+        for name in &PIECES {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Makes an answer's fields fit to go to the caller.
+pub(crate) fn response_headers(headers: &mut HeaderMap, mask: MaskKinds) {
+    let length = headers.remove(header::CONTENT_LENGTH);
+    drop_hop_by_hop(headers);
+    if mask.is_empty() {
+        // Kept for answers to HEAD, where it tells what a GET would give.
+        if let Some(length) = length {
+            headers.insert(header::CONTENT_LENGTH, length);
+        }
+        return;
+    }
+    for name in &DIGESTS {
+        headers.remove(name);
+    }
+    mask_values(headers, mask);
+}
+
+/// Trailers as the caller may have them.
+pub(crate) fn masked_trailers(mut trailers: HeaderMap, log: &CallLog) -> HeaderMap {
+    let mask = log.mask();
+    if !mask.is_empty() {
+        for name in &DIGESTS {
+            trailers.remove(name);
+        }
+        mask_values(&mut trailers, mask);
+    }
+    trailers
+}
+
+fn mask_values(headers: &mut HeaderMap, mask: MaskKinds) {
+    for value in headers.values_mut() {
+        let Ok(text) = value.to_str() else {
+            // Not text: nothing that a detector could judge, so nothing that may pass.
+            *value = HeaderValue::from_static("");
+            continue;
+        };
+        if let std::borrow::Cow::Owned(masked) = mask_text(mask, text) {
+            *value = HeaderValue::from_str(&masked).unwrap_or(HeaderValue::from_static(""));
+        }
+    }
+}
+
+fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in HOP_BY_HOP.iter().chain(&named) {
+        headers.remove(name);
+    }
+}
+
+/// Fields as the record keeps them: masked with every kind, credentials replaced whole.
+pub(crate) fn recorded(headers: &HeaderMap) -> Vec<Header> {
+    let all = all_kinds();
+    let one = |(name, value): (&HeaderName, &HeaderValue)| Header {
+        name: name.as_str().to_owned(),
+        value: if CREDENTIALS.contains(name) {
+            "[credential]".to_owned()
+        } else {
+            mask_text(all, &String::from_utf8_lossy(value.as_bytes())).into_owned()
+        },
+    };
+    headers.iter().map(one).collect()
+}
+
+/// How the masker has to read a body with these fields; none where it cannot: a coding hides it.
+pub(crate) fn content(headers: &HeaderMap) -> Option<Content> {
+    let plain = headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .all(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"));
+    if !plain {
+        return None;
+    }
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let kind = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    Some(if kind.ends_with("/json") || kind.ends_with("+json") { Content::Json } else { Content::Text })
+}
+
+/// Whether an answer is a piece of a body, which cannot be masked.
+pub(crate) fn is_piece(status: http::StatusCode, headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    status == http::StatusCode::PARTIAL_CONTENT
+        || status.as_u16() == 226
+        || kind.get(..20).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/byteranges"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
+        fields.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_str(v).unwrap())).collect()
+    }
+
+    #[test]
+    fn a_masked_request_cannot_ask_for_pieces() {
+        let mut headers = map(&[("range", "bytes=1-2"), ("if-range", "x"), ("a-im", "vcdiff"), ("accept", "*/*")]);
+        request_headers(&mut headers, MaskKinds(1));
+        assert_eq!(headers.len(), 1);
+    }
+
+    #[test]
+    fn connection_named_fields_go_no_further() {
+        let mut headers = map(&[("connection", "close, x-hop"), ("x-hop", "1"), ("keep-alive", "9"), ("x-end", "1")]);
+        request_headers(&mut headers, MaskKinds::NONE);
+        assert_eq!(headers, map(&[("x-end", "1")]));
+    }
+
+    #[test]
+    fn records_hold_no_credential() {
+        let recorded = recorded(&map(&[("authorization", "Bearer abc"), ("x-note", "write to ann@example.com")]));
+        assert_eq!(recorded[0].value, "[credential]");
+        assert!(!recorded[1].value.contains("ann@example.com"), "{}", recorded[1].value);
+    }
+
+    #[test]
+    fn a_coded_body_cannot_be_masked() {
+        assert!(content(&map(&[("content-encoding", "gzip")])).is_none());
+        assert!(content(&map(&[("content-encoding", "identity")])).is_some());
+        assert_eq!(content(&map(&[("content-type", "application/problem+json; charset=utf-8")])), Some(Content::Json));
+    }
+}

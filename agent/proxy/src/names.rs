@@ -1,0 +1,169 @@
+//! Proves that a name which a plain-text call asks for lives at the address that was dialled.
+//!
+//! Over TLS the upstream's certificate proves the name, and this module is not asked.
+//! In plain text a Host header is only the caller's word: it holds when our own resolution gives that address,
+//! or when the configuration declares the service at that address.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use callgate_model::Service;
+
+/// How long an answer proves a name after it was last given.
+/// Source: the design: TTL plus 5 minutes; `getaddrinfo` tells no TTL.
+const ANSWER_HOLDS: Duration = Duration::from_secs(300);
+
+/// Shortest time between two resolutions of one name, so that a workload cannot make us flood a resolver.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Longest resolution.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Most names remembered; beyond it the answers that were not used for longest are dropped.
+const NAMES_MAX: usize = 4096;
+
+/// Most addresses remembered of one name.
+const ADDRESSES_MAX: usize = 64;
+
+/// Services of the configuration, whose names need no other proof.
+#[derive(Clone, Debug, Default)]
+pub struct DeclaredServices(HashMap<String, Vec<IpAddr>>);
+
+impl DeclaredServices {
+    /// Services by host, with the addresses where they live.
+    #[must_use]
+    pub fn new(services: impl IntoIterator<Item = (String, Vec<IpAddr>)>) -> Self {
+        let canonical = |(host, addresses): (String, Vec<IpAddr>)| {
+            (host.to_ascii_lowercase(), addresses.into_iter().map(|ip| ip.to_canonical()).collect())
+        };
+        Self(services.into_iter().map(canonical).collect())
+    }
+
+    /// Whether `service` is declared to live at `address`.
+    #[must_use]
+    pub fn holds(&self, service: &Service, address: IpAddr) -> bool {
+        self.0.get(service.host()).is_some_and(|known| known.contains(&address.to_canonical()))
+    }
+}
+
+/// Our own knowledge of which names live where.
+#[derive(Debug, Default)]
+pub struct Names {
+    declared: DeclaredServices,
+    answers: Mutex<HashMap<String, Answers>>,
+}
+
+#[derive(Debug)]
+struct Answers {
+    asked: Instant,
+    seen: Vec<(IpAddr, Instant)>,
+}
+
+impl Names {
+    /// Knows `declared`, and asks the host's resolver for the rest.
+    #[must_use]
+    pub fn new(declared: DeclaredServices) -> Self {
+        Self { declared, answers: Mutex::default() }
+    }
+
+    /// The declared services.
+    #[must_use]
+    pub fn declared(&self) -> &DeclaredServices {
+        &self.declared
+    }
+
+    /// Whether `service` is proven to live at `destination`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future forgets the question.
+    pub async fn proven(&self, service: &Service, destination: SocketAddr) -> bool {
+        let ip = destination.ip().to_canonical();
+        if service.port() != destination.port() {
+            return false;
+        }
+        if let Some(address) = service.address() {
+            return address == ip;
+        }
+        if self.declared.holds(service, ip) {
+            return true;
+        }
+        match self.known(service.host(), ip) {
+            Known::Yes => true,
+            Known::AskedJustNow => false,
+            Known::Ask => self.ask(service, ip).await,
+        }
+    }
+
+    fn known(&self, host: &str, ip: IpAddr) -> Known {
+        let Ok(mut answers) = self.answers.lock() else { return Known::AskedJustNow };
+        let Some(entry) = answers.get_mut(host) else { return Known::Ask };
+        if entry.seen.iter().any(|(known, at)| *known == ip && at.elapsed() < ANSWER_HOLDS) {
+            return Known::Yes;
+        }
+        if entry.asked.elapsed() < ASK_AGAIN { Known::AskedJustNow } else { Known::Ask }
+    }
+
+    async fn ask(&self, service: &Service, ip: IpAddr) -> bool {
+        let lookup = tokio::net::lookup_host((service.host(), service.port()));
+        let found: Vec<IpAddr> = match tokio::time::timeout(ASK_TIMEOUT, lookup).await {
+            Ok(Ok(found)) => found.map(|a| a.ip().to_canonical()).collect(),
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        };
+        let proven = found.contains(&ip);
+        self.remember(service.host(), &found);
+        proven
+    }
+
+    fn remember(&self, host: &str, found: &[IpAddr]) {
+        let now = Instant::now();
+        let Ok(mut answers) = self.answers.lock() else { return };
+        if answers.len() >= NAMES_MAX && !answers.contains_key(host) {
+            let oldest = answers.iter().min_by_key(|(_, a)| a.asked).map(|(name, _)| name.clone());
+            oldest.and_then(|name| answers.remove(&name));
+        }
+        let entry = answers.entry(host.to_owned()).or_insert(Answers { asked: now, seen: Vec::new() });
+        entry.asked = now;
+        entry.seen.retain(|(ip, at)| at.elapsed() < ANSWER_HOLDS && !found.contains(ip));
+        entry.seen.extend(found.iter().take(ADDRESSES_MAX).map(|ip| (*ip, now)));
+        let excess = entry.seen.len().saturating_sub(ADDRESSES_MAX);
+        entry.seen.drain(..excess);
+    }
+}
+
+enum Known {
+    Yes,
+    AskedJustNow,
+    Ask,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_declared_service_is_proven_at_its_address_alone() {
+        let names = Names::new(DeclaredServices::new([("users.internal".into(), vec!["10.0.0.7".parse().unwrap()])]));
+        let service = Service::new("users.internal", 80).unwrap();
+        assert!(names.proven(&service, "10.0.0.7:80".parse().unwrap()).await);
+        assert!(!names.proven(&service, "10.0.0.7:81".parse().unwrap()).await);
+        assert!(!names.proven(&service, "10.0.0.8:80".parse().unwrap()).await);
+    }
+
+    #[tokio::test]
+    async fn the_hosts_own_resolution_proves_a_name() {
+        let names = Names::default();
+        let service = Service::new("localhost", 80).unwrap();
+        assert!(names.proven(&service, "127.0.0.1:80".parse().unwrap()).await);
+        assert!(!names.proven(&service, "192.0.2.1:80".parse().unwrap()).await);
+    }
+
+    #[tokio::test]
+    async fn an_address_is_its_own_proof() {
+        let names = Names::default();
+        let service = Service::new("192.0.2.1", 80).unwrap();
+        assert!(names.proven(&service, "192.0.2.1:80".parse().unwrap()).await);
+        assert!(!names.proven(&service, "192.0.2.2:80".parse().unwrap()).await);
+    }
+}

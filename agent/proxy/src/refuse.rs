@@ -1,0 +1,90 @@
+//! How a refusal looks to the caller: the one seam through which every protocol refuses.
+//!
+//! The caller learns the reason's code, the policies' ids, the event to quote and whom to ask; never a policy's text.
+
+use bytes::Bytes;
+use callgate_model::{CallId, Decision, Reason};
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+
+/// What a refused caller is told.
+#[derive(Debug, Serialize)]
+pub struct Refusal<'a> {
+    /// Always `refused_by_callgate`: lets a client tell our answer from the service's own.
+    pub error: &'static str,
+    /// Reason's code.
+    pub reason: Reason,
+    /// Ids of the determining policies.
+    pub policies: &'a [String],
+    /// Event to quote: `callgate audit show EVENT`.
+    pub event: String,
+    /// One sentence: what happened, whom to ask.
+    pub message: &'static str,
+}
+
+impl<'a> Refusal<'a> {
+    /// The refusal of `call` by `decision`.
+    #[must_use]
+    pub fn new(call: CallId, decision: &'a Decision) -> Self {
+        Self::because(call, decision.reason, &decision.policies)
+    }
+
+    /// A refusal for `reason`.
+    #[must_use]
+    pub fn because(call: CallId, reason: Reason, policies: &'a [String]) -> Self {
+        Self { error: "refused_by_callgate", reason, policies, event: call.to_string(), message: reason.sentence() }
+    }
+
+    /// As an HTTP response: the status of [`status_of`] and a JSON body.
+    #[must_use]
+    pub fn to_http(&self) -> Response<Bytes> {
+        let mut body = serde_json::to_vec(self).unwrap_or_default();
+        body.push(b'\n');
+        let mut response = Response::new(Bytes::from(body));
+        *response.status_mut() = status_of(self.reason);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+}
+
+/// The HTTP status of a refusal: 403 for verdicts, 400 for malformed requests, 502 for the service's faults, 503 for ours.
+#[must_use]
+pub fn status_of(reason: Reason) -> StatusCode {
+    match reason {
+        Reason::BadHead => StatusCode::BAD_REQUEST,
+        Reason::UpstreamCertificate | Reason::UpstreamUnreachable | Reason::UpstreamProtocol | Reason::Unmaskable => {
+            StatusCode::BAD_GATEWAY
+        }
+        Reason::AuditUnavailable | Reason::LimitReached | Reason::ShuttingDown | Reason::Internal => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        _ => StatusCode::FORBIDDEN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_reason_policy_event_and_whom_to_ask() {
+        let policies = ["no-deletes".to_owned()];
+        let call = CallId::new();
+        let response = Refusal::because(call, Reason::Forbidden, &policies).to_http();
+        assert_eq!(response.status(), 403);
+        let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(body["reason"], "forbidden");
+        assert_eq!(body["policies"][0], "no-deletes");
+        assert_eq!(body["event"], call.to_string());
+        assert!(body["message"].as_str().unwrap().contains("ask"));
+    }
+
+    #[test]
+    fn no_reason_looks_like_success() {
+        for &reason in Reason::ALL {
+            assert!(!status_of(reason).is_success(), "{reason}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! User half of the kernel redirect: load, attach, pin, listeners per network namespace, original destination.
+//!
+//! [`Redirect`] owns the kernel programs of one instance (the agent, or one `callgate run`). Its maps and links are
+//! pinned, so that enforcement outlives the process: with no agent, connections are refused. Only
+//! [`Redirect::unenrol`], [`Redirect::teardown`] and [`remove_pins`] take enforcement away.
+//! It never decides by policy and never reads payload. The programs themselves are in `ebpf/redirect`.
+//!
+//! The order that leaves no gap: [`Redirect::load`], [`Redirect::listen`] for the namespaces to come, accept loops,
+//! [`Redirect::beat`], and then [`Redirect::enrol`]. The kernel refuses whatever comes before its turn:
+//!
+//! | refused | errno |
+//! | --- | --- |
+//! | no heartbeat for [`Config::stale_after`] | `EHOSTUNREACH` |
+//! | no living listener in the socket's namespace | `ECONNREFUSED` |
+//! | UDP other than DNS to [`Config::resolvers`] | `EACCES` |
+//! | `socket()` of anything but TCP and UDP | `EPROTONOSUPPORT` |
+//! | our own listener as destination | `EADDRNOTAVAIL` |
+//! | a task outside of the enrolled cgroup using a socket from inside | `EPERM` |
+#![allow(
+    unsafe_code,
+    reason = "bpf(2), setns(2) and the ring buffer have no safe interface; each block says why it holds"
+)]
+
+mod cgroup;
+mod config;
+mod error;
+mod events;
+mod links;
+mod listen;
+mod logs;
+mod maps;
+mod netns;
+mod origins;
+mod pins;
+pub mod probe;
+mod redirect;
+mod stats;
+mod syscall;
+
+pub use callgate_ebpf_common::Refusal;
+pub use config::{Config, LogLevel, UnknownLogLevel};
+pub use error::RedirectError;
+pub use events::Events;
+pub use listen::{Listeners, NetnsSockets};
+pub use logs::KernelLogs;
+pub use netns::NetnsRef;
+pub use pins::{instances, remove_pins};
+pub use redirect::Redirect;
+pub use stats::Stats;

@@ -1,0 +1,99 @@
+//! Where a redirected connection was going.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use aya::maps::{HashMap, MapData, MapError};
+use callgate_ebpf_common::{OriginRecord, TupleKey};
+use callgate_model::{CgroupId, Monotonic, NetnsCookie, Origin};
+use tracing::{debug, warn};
+
+use crate::RedirectError;
+use crate::syscall::{monotonic, take_record};
+
+/// Age at which a record that nobody took belongs to no connection that could still be accepted.
+/// Source: the kernel half's `ABANDONED_NS`.
+const ABANDONED: Duration = Duration::from_secs(60);
+
+/// Time between two looks for abandoned records.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// Map `ORIGINS`.
+#[derive(Debug)]
+pub struct Origins {
+    map: HashMap<MapData, TupleKey, OriginRecord>,
+    fd: std::os::fd::OwnedFd,
+    swept: Mutex<Duration>,
+}
+
+impl Origins {
+    pub fn new(map: MapData) -> Result<Self, RedirectError> {
+        let failed = |source: MapError| RedirectError::Map { map: "ORIGINS", source: Box::new(source) };
+        let fd = map.fd().as_fd().try_clone_to_owned().map_err(|error| failed(MapError::IoError(error)))?;
+        let map = aya::maps::Map::from_map_data(map).and_then(HashMap::try_from).map_err(failed)?;
+        Ok(Self { map, fd, swept: Mutex::new(monotonic()) })
+    }
+
+    /// Takes the record of the connection that `peer` opened.
+    pub fn take(&self, netns: NetnsCookie, peer: SocketAddr) -> Option<Origin> {
+        let key = TupleKey { netns: netns.0, source: peer.ip().into(), port: peer.port().into(), padding: 0 };
+        let record = match take_record(self.fd.as_fd(), &key) {
+            Ok(record) => record,
+            Err(error) => {
+                debug!(%peer, %error, "no record of where the connection was going");
+                return None;
+            }
+        };
+        if record.contested != 0 {
+            warn!(%peer, "two connections had the same source at once: refused, as they cannot be told apart");
+            return None;
+        }
+        Some(origin(&record))
+    }
+
+    /// Forgets everything: for when no living socket can be behind any record.
+    pub fn clear(&self) {
+        for key in self.map.keys().flatten() {
+            let _gone_already = take_record(self.fd.as_fd(), &key);
+        }
+    }
+
+    /// Records that nobody has taken yet.
+    pub fn len(&self) -> usize {
+        self.map.keys().flatten().count()
+    }
+
+    /// Every [`SWEEP`], forgets what was abandoned: connections whose accept queue died, or overflowed.
+    pub fn sweep(&self) {
+        let now = monotonic();
+        {
+            let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+            if now.saturating_sub(*swept) < SWEEP {
+                return;
+            }
+            *swept = now;
+        }
+        let old = |record: &OriginRecord| now.saturating_sub(Duration::from_nanos(record.connected_ns)) > ABANDONED;
+        for (key, record) in self.map.iter().flatten() {
+            // A young record may have come in place of the old one since: its connection is refused, not mixed up.
+            if old(&record) && take_record(self.fd.as_fd(), &key).is_ok() {
+                debug!(pid = record.pid, "forgot a connection that nobody accepted");
+            }
+        }
+    }
+}
+
+fn origin(record: &OriginRecord) -> Origin {
+    Origin {
+        destination: SocketAddr::new(IpAddr::from(record.destination), record.port),
+        enrolled: CgroupId(record.enrolled),
+        cgroup: CgroupId(record.cgroup),
+        netns: NetnsCookie(record.netns),
+        pid: record.pid,
+        uid: record.uid,
+        gid: record.gid,
+        connected_at: Monotonic(Duration::from_nanos(record.connected_ns)),
+    }
+}

@@ -1,0 +1,201 @@
+//! Where things are pinned, and taking pins away.
+//!
+//! `<bpffs>/callgate/v<schema>/<instance>/maps/<map>` and `…/links/<cgroup id>/<program>`. The schema's version is in
+//! the path since aya opens a pinned map without comparing its layout. bpffs takes no dots in names.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use callgate_ebpf_common::SCHEMA;
+use callgate_model::CgroupId;
+use rustix::fs::{FlockOperation, Mode, OFlags, statfs};
+use rustix::mount::MountFlags;
+
+use crate::RedirectError;
+
+/// Magic number of bpffs. Source: uapi/linux/magic.h.
+const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+
+/// How long a lock that another process has is asked for again. A child of a process that has just ended keeps it
+/// between its fork and its exec, where the descriptor is closed.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Paths of one instance.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    instance: String,
+    root: PathBuf,
+}
+
+/// Proof that no other process has this instance; ends with the process, however it ends.
+#[derive(Debug)]
+pub struct Owned(#[expect(dead_code, reason = "held for its lock")] OwnedFd);
+
+impl Pins {
+    /// # Errors
+    /// [`RedirectError::Instance`].
+    pub fn new(bpffs: &Path, instance: &str) -> Result<Self, RedirectError> {
+        let fit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+        if instance.is_empty() || instance.len() > 64 || !instance.bytes().all(fit) {
+            return Err(RedirectError::Instance(instance.into()));
+        }
+        Ok(Self { instance: instance.into(), root: schema_root(bpffs).join(instance) })
+    }
+
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    pub fn maps(&self) -> PathBuf {
+        self.root.join("maps")
+    }
+
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.maps().join(name)
+    }
+
+    pub fn links(&self, cgroup: CgroupId) -> PathBuf {
+        self.root.join("links").join(cgroup.to_string())
+    }
+
+    /// Makes the folders and takes the lock.
+    pub fn own(&self) -> Result<Owned, RedirectError> {
+        for folder in [self.maps(), self.root.join("links")] {
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+            made.map_err(|source| RedirectError::Pin { path: folder, source })?;
+        }
+        self.lock()
+    }
+
+    fn lock(&self) -> Result<Owned, RedirectError> {
+        let pin = |source: rustix::io::Errno| RedirectError::Pin { path: self.root.clone(), source: source.into() };
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(&self.root, flags, Mode::empty()).map_err(pin)?;
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Owned(folder)),
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(RedirectError::InUse(self.instance.clone())),
+                Err(errno) => return Err(pin(errno)),
+            }
+        }
+    }
+
+    /// Cgroups with links.
+    pub fn enrolled(&self) -> Result<Vec<CgroupId>, RedirectError> {
+        let mut ids = Vec::new();
+        for name in names(&self.root.join("links"))? {
+            ids.extend(name.parse().ok().map(CgroupId));
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Removes every pin: links first, so that no program runs with half of its maps.
+    pub fn remove(&self) -> Result<(), RedirectError> {
+        for id in self.enrolled()? {
+            remove_folder(&self.links(id))?;
+        }
+        for folder in [self.root.join("links"), self.maps(), self.root.clone()] {
+            remove_folder(&folder)?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes every pin of an instance whose process is gone: its enrolments end, its cgroups are free.
+///
+/// # Errors
+/// [`RedirectError::InUse`] while a process has it loaded.
+pub fn remove_pins(bpffs: &Path, instance: &str) -> Result<(), RedirectError> {
+    let pins = Pins::new(bpffs, instance)?;
+    if !pins.root.is_dir() {
+        return Ok(());
+    }
+    let _owned = pins.lock()?;
+    pins.remove()
+}
+
+/// Instances that have pins, alive or not, sorted.
+///
+/// # Errors
+/// [`RedirectError::Pin`] when `bpffs` cannot be read.
+pub fn instances(bpffs: &Path) -> Result<Vec<String>, RedirectError> {
+    let mut found = names(&schema_root(bpffs))?;
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Mounts bpffs unless it is there.
+pub fn mount_bpffs(path: &Path) -> Result<(), RedirectError> {
+    let failed = |source: io::Error| RedirectError::Bpffs { path: path.into(), source };
+    if is_bpffs(path) {
+        return Ok(());
+    }
+    fs::create_dir_all(path).map_err(failed)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("bpf", path, "bpf", flags, Some(c"mode=0700")).map_err(|errno| failed(errno.into()))
+}
+
+/// Whether bpffs is mounted at `path`, or a folder of it is.
+pub fn is_bpffs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| found.f_type.cast_unsigned() == BPF_FS_MAGIC)
+}
+
+fn schema_root(bpffs: &Path) -> PathBuf {
+    bpffs.join("callgate").join(format!("v{SCHEMA}"))
+}
+
+/// Names in a folder; none when it is missing.
+pub fn names(folder: &Path) -> Result<Vec<String>, RedirectError> {
+    let failed = |source| RedirectError::Pin { path: folder.into(), source };
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    entries.map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+/// Removes the pins in a folder, and the folder; what is gone already is fine.
+pub fn remove_folder(folder: &Path) -> Result<(), RedirectError> {
+    for name in names(folder)? {
+        remove_if_there(&folder.join(name), |path| fs::remove_file(path))?;
+    }
+    remove_if_there(folder, |path| fs::remove_dir(path))
+}
+
+pub fn remove_if_there(path: &Path, remove: impl Fn(&Path) -> io::Result<()>) -> Result<(), RedirectError> {
+    match remove(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done.map_err(|source| RedirectError::Pin { path: path.into(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instances_are_plain_names() {
+        for good in ["agent", "run-0193", "a_b"] {
+            assert!(Pins::new(Path::new("/sys/fs/bpf"), good).is_ok(), "{good}");
+        }
+        for bad in ["", "a.b", "../x", "a/b", "A", "é", &"x".repeat(65)] {
+            assert!(matches!(Pins::new(Path::new("/x"), bad), Err(RedirectError::Instance(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_schema_is_in_the_path() {
+        let pins = Pins::new(Path::new("/sys/fs/bpf"), "agent").unwrap();
+        assert_eq!(pins.map("STATS"), Path::new("/sys/fs/bpf/callgate/v1/agent/maps/STATS"));
+        assert_eq!(pins.links(CgroupId(7)), Path::new("/sys/fs/bpf/callgate/v1/agent/links/7"));
+    }
+}

@@ -1,0 +1,169 @@
+//! What the fields of a head say about framing, routing and the connection, gathered in one pass.
+
+use httparse::Header;
+
+use super::lines::is_token;
+use super::names::{CONNECTION_OPTIONS, Known, lookup};
+use super::{Framing, Version};
+use crate::HeadError;
+use crate::limits::CONTENT_LENGTH_MAX;
+
+/// The facts of one head.
+#[derive(Debug)]
+pub(super) struct Facts<'a> {
+    pub host: &'a str,
+    pub framing: Framing,
+    pub keep_alive: bool,
+    pub upgrade: Option<&'a str>,
+    pub expect_continue: bool,
+}
+
+#[derive(Default)]
+struct Found<'a> {
+    host: Option<&'a str>,
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+    upgrade_option: bool,
+    upgrade: Option<&'a str>,
+    expect: bool,
+    /// Rows of the table of names that came, one bit each.
+    seen: u32,
+}
+
+impl<'a> Facts<'a> {
+    /// Reads every field, refuses conflicts among them.
+    pub fn gather(fields: &[Header<'a>], version: Version) -> Result<Self, HeadError> {
+        let mut found = Found::default();
+        for field in fields {
+            found.take(field, version)?;
+        }
+        found.conclude(version)
+    }
+}
+
+impl<'a> Found<'a> {
+    fn take(&mut self, field: &Header<'a>, version: Version) -> Result<(), HeadError> {
+        let Some((index, row)) = lookup(field.name.as_bytes())? else { return Ok(()) };
+        let bit = u32::try_from(index).ok().and_then(|i| 1_u32.checked_shl(i)).unwrap_or(0);
+        if let Some(error) = row.repeated.filter(|_| self.seen & bit != 0) {
+            return Err(error);
+        }
+        self.seen |= bit;
+        let text = std::str::from_utf8(field.value).ok().filter(|t| t.is_ascii());
+        match row.known {
+            Known::Host => self.host = Some(text.ok_or(HeadError::HostInvalid)?),
+            Known::ContentLength => self.length = Some(text.and_then(read_length).ok_or(HeadError::LengthInvalid)?),
+            Known::TransferEncoding => {
+                if version == Version::Http10 {
+                    return Err(HeadError::EncodingInHttp10);
+                }
+                self.chunked = text.is_some_and(|t| t.eq_ignore_ascii_case("chunked"));
+                if !self.chunked {
+                    return Err(HeadError::EncodingUnsupported);
+                }
+            }
+            Known::Connection => self.take_connection(text.ok_or(HeadError::ConnectionOption)?)?,
+            Known::Upgrade => self.upgrade = Some(read_upgrade(text.ok_or(HeadError::UpgradeInvalid)?)?),
+            Known::Http2Settings => return Err(HeadError::UpgradeH2c),
+            Known::Expect => {
+                let known = text.is_some_and(|t| t.eq_ignore_ascii_case("100-continue"));
+                if !known || version == Version::Http10 {
+                    return Err(HeadError::ExpectUnsupported);
+                }
+                self.expect = true;
+            }
+            Known::Override => return Err(HeadError::Override),
+            Known::Singleton => {}
+        }
+        Ok(())
+    }
+
+    fn take_connection(&mut self, value: &str) -> Result<(), HeadError> {
+        // RFC 9110 §5.6.1: empty elements of a list mean nothing.
+        for option in value.split(',').map(|o| o.trim_matches([' ', '\t'])).filter(|o| !o.is_empty()) {
+            match CONNECTION_OPTIONS.iter().find(|known| known.eq_ignore_ascii_case(option)) {
+                Some(&"close") => self.close = true,
+                Some(&"keep-alive") => self.keep_alive = true,
+                Some(&"upgrade") => self.upgrade_option = true,
+                Some(_) => {}
+                // A client that asks for HTTP/2 names its settings here as well: say what is wrong, not where.
+                None if option.eq_ignore_ascii_case("http2-settings") => return Err(HeadError::UpgradeH2c),
+                None => return Err(HeadError::ConnectionOption),
+            }
+        }
+        Ok(())
+    }
+
+    fn conclude(self, version: Version) -> Result<Facts<'a>, HeadError> {
+        let host = self.host.ok_or(HeadError::HostMissing)?;
+        let framing = match (self.length, self.chunked) {
+            (Some(_), true) => return Err(HeadError::LengthBesideEncoding),
+            (Some(length), false) => Framing::Length(length),
+            (None, true) => Framing::Chunked,
+            (None, false) => Framing::None,
+        };
+        if self.upgrade.is_some() {
+            if !self.upgrade_option || version == Version::Http10 {
+                return Err(HeadError::UpgradeInvalid);
+            }
+            if !framing.is_empty() || self.expect {
+                return Err(HeadError::UpgradeWithBody);
+            }
+        }
+        if self.expect && framing.is_empty() {
+            return Err(HeadError::ExpectWithoutBody);
+        }
+        let keep_alive = !self.close && (version == Version::Http11 || self.keep_alive);
+        Ok(Facts { host, framing, keep_alive, upgrade: self.upgrade, expect_continue: self.expect })
+    }
+}
+
+/// Digits alone: no sign, list, space, or leading zero (which some read as octal).
+fn read_length(text: &str) -> Option<u64> {
+    let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|length| plain && *length <= CONTENT_LENGTH_MAX)
+}
+
+/// One protocol, `name` or `name/version`, that is neither HTTP nor TLS under another name.
+fn read_upgrade(text: &str) -> Result<&str, HeadError> {
+    let (name, version) = text.split_once('/').unwrap_or((text, "1"));
+    let token = |t: &str| !t.is_empty() && t.bytes().all(|b| is_token(&b));
+    let begins = |word: &str| name.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+    // A list is looked through, for a clear word: `websocket, h2c` asks for HTTP/2 too.
+    let h2c = text.split(',').any(|t| t.trim().get(..2).is_some_and(|start| start.eq_ignore_ascii_case("h2")));
+    if h2c || begins("http") || begins("tls") {
+        return Err(HeadError::UpgradeH2c);
+    }
+    if token(name) && token(version) { Ok(text) } else { Err(HeadError::UpgradeInvalid) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_plain_numbers() {
+        for (text, length) in [("0", Some(0)), ("10", Some(10)), ("9223372036854775807", Some(i64::MAX as u64))] {
+            assert_eq!(read_length(text), length);
+        }
+        for text in
+            ["", "+1", "-1", "01", "00", "0x10", "1,1", "1 1", "9223372036854775808", "18446744073709551616", "１"]
+        {
+            assert_eq!(read_length(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn upgrades_name_one_protocol_that_is_not_http() {
+        assert_eq!(read_upgrade("websocket"), Ok("websocket"));
+        assert_eq!(read_upgrade("SPDY/3.1"), Ok("SPDY/3.1"));
+        for text in ["h2c", "H2C", "h2c-14", "h2", "HTTP/2.0", "TLS/1.0", "websocket, h2c"] {
+            assert_eq!(read_upgrade(text), Err(HeadError::UpgradeH2c), "{text}");
+        }
+        for text in ["", "/", "websocket/", "websocket, foo", "a b", "a/b/c"] {
+            assert_eq!(read_upgrade(text), Err(HeadError::UpgradeInvalid), "{text}");
+        }
+    }
+}

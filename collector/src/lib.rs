@@ -1,0 +1,23 @@
+//! The collector: takes the sealed records of many agents, stores them, and finds them again.
+//!
+//! [`Store`] is the embedded store (SQLite, one file per day); [`serve`] speaks gRPC over it; [`Remote`] is the other
+//! end of the queries. `callgate run` embeds both, the binary `callgate-collector` is a config file around them.
+//! Never decides, masks or alters anything: what arrives sealed is kept as it is.
+
+mod config;
+mod error;
+mod remote;
+mod server;
+mod store;
+mod translate;
+mod view;
+
+pub use config::{Config, ConfigError, LogFormat};
+pub use error::StoreError;
+pub use remote::{Following, Remote, RemoteError};
+pub use server::{Listen, ListenError, PeerGuard, ServeError, Server, peer_cgroup, serve, serve_guarded};
+pub use store::{
+    Day, Filter, Head, Ingested, Kind, PAGE_MAX, Page, Report, Search, SessionSearch, SessionSummary, SessionsPage,
+    Store, StreamFault, StreamReport, Tail,
+};
+pub use view::{StoredRecord, show_time};

@@ -1,0 +1,103 @@
+//! The binary `callgate-collector`: a config file around the library, and nothing else.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use callgate_collector::{Config, LogFormat, PeerGuard, Server, Store, serve_guarded};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Receives the sealed records of Callgate agents, stores them, and answers searches.
+///
+/// Stops in order at SIGTERM or SIGINT: begun batches are stored and acknowledged first.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Exit codes:
+  0  stopped by a signal
+  1  failed while it ran
+  2  wrong usage or config
+
+Example:
+  callgate-collector --config /etc/callgate/collector.toml
+  callgate audit tail --collector unix:/run/callgate/collector.sock"
+)]
+struct Options {
+    /// Config file (TOML); without it every key has its default
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the config and exit
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let config = match options.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("callgate-collector: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    if options.check {
+        return ExitCode::SUCCESS;
+    }
+    match run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("callgate-collector: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(config: &Config) -> anyhow::Result<()> {
+    let log = tracing_subscriber::fmt().with_env_filter(config.log_filter()?).with_writer(std::io::stderr);
+    let log = log.with_ansi(std::io::stderr().is_terminal());
+    match config.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    // Before anything is served: a signal from now on is a stop in order.
+    let mut terminate = signal(SignalKind::terminate()).context("signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
+    let store = Store::open(&config.store_dir)?;
+    let mut servers = Vec::new();
+    for listen in config.listen()? {
+        let guard = PeerGuard::by_cgroup(config.refuse_cgroups.clone());
+        let server = serve_guarded(store.clone(), listen, guard).await?;
+        tracing::info!(endpoint = server.endpoint(), store = %config.store_dir.display(), "listening");
+        servers.push(server);
+    }
+    let mut failure = Ok(());
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        failed = first_to_fail(&mut servers) => failure = failed.context("serving"),
+    }
+    tracing::info!("stopping");
+    let stops: Vec<_> =
+        servers.into_iter().map(|server| tokio::spawn(server.stop_within(config.shutdown_timeout()))).collect();
+    for stop in stops {
+        stop.await??;
+    }
+    failure
+}
+
+async fn first_to_fail(servers: &mut [Server]) -> anyhow::Result<()> {
+    // `failed` is cancel safe, so each may be polled afresh.
+    std::future::poll_fn(|cx| {
+        for server in servers.iter_mut() {
+            let failed = std::pin::pin!(server.failed());
+            if let std::task::Poll::Ready(result) = failed.poll(cx) {
+                return std::task::Poll::Ready(result.map_err(anyhow::Error::from));
+            }
+        }
+        std::task::Poll::Pending
+    })
+    .await
+}

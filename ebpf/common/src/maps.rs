@@ -1,0 +1,84 @@
+//! Values of the maps by which the agent steers the programs.
+
+use crate::Address;
+
+/// What the programs are told once. Map `SETTINGS`, one entry: the agent writes at load, programs read.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Age at which a heartbeat counts as stale. Unit: nanoseconds. 0 (never written): everything is stale.
+    pub stale_ns: u64,
+}
+
+/// What user space says of an enrolled cgroup. Map `ENROLMENTS`, key: cgroup id. The agent writes, programs read.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Enrolment {
+    /// [`MODE_ENFORCE`] or [`MODE_OBSERVE`]; any other number enforces.
+    pub mode: u32,
+    /// Zero.
+    pub padding: u32,
+}
+
+/// What would be refused is refused.
+pub const MODE_ENFORCE: u32 = 0;
+/// What has no redirect (UDP, other protocols) passes and is reported; TCP is redirected all the same.
+pub const MODE_OBSERVE: u32 = 1;
+
+/// Our listeners in one network namespace. Map `LISTENERS`, key: netns cookie. The agent writes, programs read.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ports {
+    /// TCP port on 127.0.0.1, in host order; 0: none.
+    pub v4: u16,
+    /// TCP port on ::1, in host order; 0: none.
+    pub v6: u16,
+    /// Zero.
+    pub padding: u32,
+}
+
+/// Present on a socket that is a listener of ours. Map `MARKERS` (socket storage): the agent writes, programs look.
+///
+/// A port number alone outlives its socket: after the agent's death anybody could bind it and be given the redirected
+/// connections. So programs look the listener up and ask for this mark, which goes with the socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marker {
+    /// Never 0.
+    pub version: u32,
+}
+
+/// State of the bound on reports. Map `WINDOW` (per CPU): programs read and write.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// When the present second began, `CLOCK_MONOTONIC`. Unit: nanoseconds.
+    pub began_ns: u64,
+    /// Reports in it.
+    pub reports: u64,
+}
+
+/// Most resolvers that can be told to the programs. Map `RESOLVERS`, key: [`Address`], value: 1.
+pub const RESOLVERS_MAX: u32 = 64;
+
+const _: () = assert!(size_of::<Settings>() == 8);
+const _: () = assert!(size_of::<Enrolment>() == 8);
+const _: () = assert!(size_of::<Ports>() == 8);
+const _: () = assert!(size_of::<Marker>() == 4);
+const _: () = assert!(size_of::<Window>() == 16);
+const _: () = assert!(size_of::<Address>() == 16);
+
+#[cfg(feature = "user")]
+#[expect(unsafe_code, reason = "aya's marker for plain data")]
+mod user {
+    // SAFETY: integers alone, repr(C), padding explicit.
+    unsafe impl aya::Pod for super::Settings {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Enrolment {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Ports {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Marker {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Window {}
+}

@@ -1,0 +1,91 @@
+//! How the proxy learns where a redirected connection was going, and who opened it.
+
+use crate::Address;
+
+/// How a redirected connection is found from its accepting end. Key of map `ORIGINS`.
+///
+/// The sockops program writes (before the SYN leaves), the agent reads: a peer address in one network namespace, as
+/// the accepted socket shows it. The listener's own address is left out: there is one per namespace and family.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TupleKey {
+    /// Cookie of the network namespace.
+    pub netns: u64,
+    /// Source address.
+    pub source: Address,
+    /// Source port, in host order.
+    pub port: u32,
+    /// Zero.
+    pub padding: u32,
+}
+
+/// What `connect()` knew. Value of map `ORIGINS`, and part of [`SocketState`].
+///
+/// connect4/6 write, sockops copies it into `ORIGINS`, the agent takes it from there; getpeername4/6 read.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OriginRecord {
+    /// Address dialled.
+    pub destination: Address,
+    /// Deepest enrolled cgroup above the task: key of map `ENROLMENTS`.
+    pub enrolled: u64,
+    /// The task's own cgroup.
+    pub cgroup: u64,
+    /// Cookie of the network namespace.
+    pub netns: u64,
+    /// Cookie of the socket.
+    pub socket: u64,
+    /// When `connect()` ran, `CLOCK_MONOTONIC`. Unit: nanoseconds.
+    pub connected_ns: u64,
+    /// Process (thread group) in the initial pid namespace.
+    pub pid: u32,
+    /// Effective uid in the initial user namespace.
+    pub uid: u32,
+    /// Effective gid in the initial user namespace.
+    pub gid: u32,
+    /// Port dialled, in host order.
+    pub port: u16,
+    /// Not 0: another connection with the same key was still waiting, so this record may not be believed.
+    pub contested: u16,
+}
+
+/// What is remembered with a client's socket. Map `SOCKETS` (socket storage): programs alone read and write.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketState {
+    /// Of the last `connect()` that was redirected.
+    pub origin: OriginRecord,
+    /// A [`Phase`].
+    pub phase: u32,
+    /// Zero.
+    pub padding: u32,
+}
+
+/// How far a client's socket has come.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing was allowed yet.
+    New = 0,
+    /// connect4/6 rewrote the destination; the proxy cannot know of it yet.
+    Rewritten = 1,
+    /// The record is in `ORIGINS`: packets may leave.
+    Recorded = 2,
+    /// A datagram socket that sends to a resolver: each datagram is judged by sendmsg4/6.
+    Dns = 3,
+    /// Let through and reported, as its enrolment observes: egress need not report each packet of it.
+    Observed = 4,
+}
+
+const _: () = assert!(size_of::<TupleKey>() == 32);
+const _: () = assert!(size_of::<OriginRecord>() == 72);
+const _: () = assert!(size_of::<SocketState>() == 80);
+
+#[cfg(feature = "user")]
+#[expect(unsafe_code, reason = "aya's marker for plain data")]
+mod user {
+    // SAFETY: integers alone, repr(C), padding explicit.
+    unsafe impl aya::Pod for super::TupleKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::OriginRecord {}
+}

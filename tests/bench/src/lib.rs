@@ -1,0 +1,1 @@
+//! Benchmarks, A and B in one run

@@ -1,0 +1,170 @@
+//! `callgate run`: curl, Python, Node and git behind the gate; the record of each; exit codes; what a crash leaves.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use callgate_e2e::{Case, Site, site};
+use callgate_harness::{Running, eventually, run, samples};
+
+/// The cases of this file.
+pub const CASES: &[Case] = &[
+    Case::new("run_curl_is_masked_and_recorded", run_curl).needs(&["netns", "curl"]),
+    Case::new("run_python_is_masked_and_denied", run_python).needs(&["netns", "python3"]),
+    Case::new("run_node_is_masked", run_node).needs(&["netns", "node"]),
+    Case::new("run_git_speaks_through_the_gate", run_git).needs(&["netns", "git"]),
+    Case::new("run_gives_the_commands_exit_code", run_gives_the_commands_exit_code).needs(&["netns"]),
+    Case::new("run_without_a_policy_says_how_to_get_one", run_without_a_policy_says_how_to_get_one),
+    Case::new("run_observes_without_refusing", run_observes_without_refusing).needs(&["netns", "curl"]),
+    Case::new("a_crashed_run_leaves_nothing_for_long", a_crashed_run_leaves_nothing_for_long).needs(&["netns", "curl"]),
+];
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+fn run_curl() -> Result<()> {
+    let site = Site::without_agent()?;
+    let arguments = site.curl_arguments();
+    let url = site.api_url("/v1/users/7");
+    let command: Vec<&str> =
+        ["curl"].into_iter().chain(arguments.iter().map(String::as_str)).chain([url.as_str()]).collect();
+    let finished = run(site.run(&["--as", "shop"], &command)?, WITHIN)?.ok()?;
+    ensure!(finished.stdout.ends_with("\n200"), "{}{}", finished.stdout, finished.stderr);
+    ensure!(!finished.stdout.contains(&samples::email(7)), "{}", finished.stdout);
+    ensure!(finished.stderr.contains("callgate: 1 calls, 0 denied"), "{}", finished.stderr);
+    let records = site.records("", "the records", |records| records.iter().any(|r| r["kind"] == "end"))?;
+    let begin = records.iter().find(|record| record["kind"] == "begin").context("no begin")?;
+    ensure!(begin["workload"] == "run/shop", "{begin}");
+    ensure!(site.callgate(&["audit", "verify"])?.code() == 0);
+    let sessions = site.callgate(&["session", "list", "--json"])?.ok()?;
+    ensure!(sessions.stdout.lines().count() == 1, "{}", sessions.stdout);
+    let left = std::fs::read_dir(site.root.path().join("callgate")).map(Iterator::count).unwrap_or(0);
+    let left = if left == 0 {
+        0
+    } else {
+        std::fs::read_dir(site.root.path().join("callgate"))?
+            .filter(|e| e.as_ref().is_ok_and(|e| e.path().is_dir()))
+            .count()
+    };
+    ensure!(left == 0, "the run's cgroup is still there");
+    Ok(())
+}
+
+const PYTHON: &str = r#"
+import http.client, socket, ssl, sys
+host, address, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+context = ssl.create_default_context()
+def call(method, path):
+    plain = socket.create_connection((address, port))
+    connection = http.client.HTTPSConnection(host, port, context=context)
+    connection.sock = context.wrap_socket(plain, server_hostname=host)
+    connection.request(method, path)
+    answer = connection.getresponse()
+    print(answer.status, answer.read().decode())
+call("GET", "/v1/users/8")
+call("DELETE", "/v1/users/8")
+"#;
+
+fn run_python() -> Result<()> {
+    let site = Site::without_agent()?;
+    let (address, port) = (site.address.to_string(), site.api.address().port().to_string());
+    let command = ["python3", "-c", PYTHON, site::API, &address, &port];
+    let finished = run(site.run(&[], &command)?, WITHIN)?.ok()?;
+    let lines: Vec<&str> = finished.stdout.lines().filter(|line| !line.trim().is_empty()).collect();
+    ensure!(lines.len() == 2 && lines[0].starts_with("200") && lines[1].starts_with("403"), "{}", finished.stdout);
+    ensure!(!lines[0].contains(&samples::email(8)) && lines[0].contains(&samples::name(8)), "{}", lines[0]);
+    ensure!(site.api.request_count() == 1);
+    Ok(())
+}
+
+const NODE: &str = r#"
+const https = require("https");
+const [host, address, port] = process.argv.slice(1);
+const lookup = (_, options, done) => options.all ? done(null, [{ address, family: 4 }]) : done(null, address, 4);
+https.get({ host, port, path: "/v1/users/9", lookup }, (answer) => {
+  let body = "";
+  answer.on("data", (data) => (body += data));
+  answer.on("end", () => console.log(answer.statusCode, body));
+});
+"#;
+
+fn run_node() -> Result<()> {
+    let site = Site::without_agent()?;
+    let (address, port) = (site.address.to_string(), site.api.address().port().to_string());
+    let finished = run(site.run(&[], &["node", "-e", NODE, site::API, &address, &port])?, WITHIN)?.ok()?;
+    ensure!(finished.stdout.starts_with("200"), "{}{}", finished.stdout, finished.stderr);
+    ensure!(!finished.stdout.contains(&samples::email(9)), "{}", finished.stdout);
+    Ok(())
+}
+
+fn run_git() -> Result<()> {
+    let site = Site::without_agent()?;
+    let resolve = format!("http.curloptResolve={}:{}:{}", site::API, site.api.address().port(), site.address);
+    let url = site.api_url("/git/repo");
+    let finished = run(site.run(&[], &["git", "-c", &resolve, "ls-remote", &url])?, WITHIN)?;
+    // The upstream is no git server; what counts is that git trusted the gate, asked, and was let through.
+    let asked = site.api.requests();
+    ensure!(asked.iter().any(|r| r.path.starts_with("/git/repo/info/refs")), "{asked:?} {}", finished.stderr);
+    let denied = site.api_url("/private/repo");
+    let finished = run(site.run(&[], &["git", "-c", &resolve, "ls-remote", &denied])?, WITHIN)?;
+    ensure!(finished.code() == 128 && finished.stderr.contains("403"), "{}", finished.stderr);
+    ensure!(!site.api.requests().iter().any(|r| r.path.starts_with("/private")));
+    Ok(())
+}
+
+fn run_gives_the_commands_exit_code() -> Result<()> {
+    let site = Site::without_agent()?;
+    for (script, code) in [("exit 0", 0), ("exit 3", 3), ("kill -TERM $$", 128 + 15)] {
+        let finished = run(site.run(&["--quiet"], &["sh", "-c", script])?, WITHIN)?;
+        ensure!(finished.code() == code, "`{script}`: {} {}", finished.code(), finished.stderr);
+        ensure!(finished.stderr.is_empty(), "{}", finished.stderr);
+    }
+    let missing = run(site.run(&["--quiet"], &["no-such-command-at-all"])?, WITHIN)?;
+    ensure!(missing.code() == 127 && missing.stderr.contains("not found"), "{} {}", missing.code(), missing.stderr);
+    Ok(())
+}
+
+fn run_without_a_policy_says_how_to_get_one() -> Result<()> {
+    let mut command = std::process::Command::new(callgate_harness::program("callgate")?);
+    let empty = tempfile::tempdir()?;
+    command.args(["run", "--", "true"]).current_dir(empty.path()).env("HOME", empty.path());
+    command.env_remove("XDG_CONFIG_HOME").env_remove("SUDO_UID");
+    let finished = run(command, WITHIN)?;
+    ensure!(finished.code() == 2, "{} {}", finished.code(), finished.stderr);
+    ensure!(finished.stderr.contains("no policy: 'callgate policy init DIR' writes one"), "{}", finished.stderr);
+    Ok(())
+}
+
+fn run_observes_without_refusing() -> Result<()> {
+    let site = Site::without_agent()?;
+    let arguments = site.curl_arguments();
+    let url = site.plain_url("/v1/users/7");
+    let mut command: Vec<&str> = vec!["curl", "-X", "DELETE"];
+    command.extend(arguments.iter().map(String::as_str));
+    command.push(&url);
+    let finished = run(site.run(&["--observe"], &command)?, WITHIN)?.ok()?;
+    ensure!(!finished.stdout.contains("refused_by_callgate"), "{}", finished.stdout);
+    let records = site.records("begin", "the record", |records| records.len() == 1)?;
+    ensure!(records[0]["observed"] == true && records[0]["decision"]["verdict"] == "deny", "{}", records[0]);
+    Ok(())
+}
+
+fn a_crashed_run_leaves_nothing_for_long() -> Result<()> {
+    let site = Site::without_agent()?;
+    let mut crashed = Running::start(site.run(&[], &["sleep", "600"])?)?;
+    let cgroups = site.root.path().join("callgate");
+    let born = eventually("the run's cgroup", WITHIN, || {
+        let path = std::fs::read_dir(&cgroups).ok()?.flatten().find(|entry| entry.path().is_dir())?.path();
+        let inside = std::fs::read_to_string(path.join("cgroup.procs")).ok()?;
+        (!inside.trim().is_empty()).then_some(path)
+    })?;
+    crashed.kill()?;
+    // CMD outlives a killed agent; it can reach nothing, and the next run must not take its cgroup away from it.
+    std::fs::write(born.join("cgroup.kill"), "1")?;
+    eventually("the end of what was left", WITHIN, || {
+        std::fs::read_to_string(born.join("cgroup.procs")).ok().filter(|inside| inside.trim().is_empty())
+    })?;
+    let next = run(site.run(&[], &["true"])?, WITHIN)?.ok()?;
+    ensure!(next.stderr.contains("removed what the crashed"), "{}", next.stderr);
+    ensure!(!born.exists(), "{} is still there", born.display());
+    ensure!(site.callgate(&["audit", "verify"])?.code() == 0);
+    Ok(())
+}

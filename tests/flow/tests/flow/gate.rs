@@ -1,0 +1,180 @@
+//! A gate on plain sockets: the data path whole and real, with a ground that knows where every connection goes.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use arc_swap::ArcSwap;
+use callgate_audit::{Recorder, SpoolConfig};
+use callgate_enroll::Roster;
+use callgate_harness::TestCa;
+use callgate_identity::{Attestor, Authority, upstream_config};
+use callgate_mask::kinds_named;
+use callgate_model::{
+    CgroupId, FailMode, Mode, Monotonic, NetnsCookie, Origin, Record, RecordKind, SessionId, StreamId, Workload,
+};
+use callgate_policy::PolicySet;
+use callgate_proto::decode_record;
+use callgate_proxy::{DeclaredServices, Gate, Ground, Limits, Listener, Metrics, Names, OwnPorts, Tallies};
+use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+const CGROUP: CgroupId = CgroupId(7);
+const NETNS: NetnsCookie = NetnsCookie(1);
+
+/// Every connection goes to one place.
+struct OneWay(SocketAddr);
+
+impl Ground for OneWay {
+    fn origin(&self, netns: NetnsCookie, _peer: SocketAddr) -> Option<Origin> {
+        let mut now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        now.tv_sec += 1;
+        Some(Origin {
+            destination: self.0,
+            enrolled: CGROUP,
+            cgroup: CGROUP,
+            netns,
+            pid: std::process::id(),
+            uid: 0,
+            gid: 0,
+            connected_at: Monotonic(std::time::Duration::new(now.tv_sec as u64, now.tv_nsec as u32)),
+        })
+    }
+
+    fn socket(&self, _netns: NetnsCookie, v6: bool) -> io::Result<socket2::Socket> {
+        let domain = if v6 { socket2::Domain::IPV6 } else { socket2::Domain::IPV4 };
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    }
+}
+
+/// How a gate is to be.
+pub struct GateConfig<'a> {
+    /// Text of its policies.
+    pub policies: &'a str,
+    /// Where every connection goes.
+    pub destination: SocketAddr,
+    /// Names declared to live there.
+    pub names: &'a [&'a str],
+    /// CA of the upstream.
+    pub upstream_ca: Option<&'a TestCa>,
+    /// Whether verdicts are enforced.
+    pub mode: Mode,
+}
+
+impl<'a> GateConfig<'a> {
+    /// Enforces `policies` on the way to `destination`.
+    pub fn new(policies: &'a str, destination: SocketAddr) -> Self {
+        Self { policies, destination, names: &[], upstream_ca: None, mode: Mode::Enforce }
+    }
+}
+
+/// A running gate; on drop it stops.
+pub struct FlowGate {
+    /// Where clients connect to.
+    pub address: SocketAddr,
+    /// What clients must trust.
+    pub ca_pem: String,
+    recorder: Recorder,
+    stopping: CancellationToken,
+    runtime: Option<tokio::runtime::Runtime>,
+    _spool: tempfile::TempDir,
+}
+
+impl FlowGate {
+    /// Starts one.
+    pub fn start(config: &GateConfig<'_>) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let entered = runtime.enter();
+        let spool = tempfile::tempdir()?;
+        let (recorder, _) =
+            Recorder::open(SpoolConfig::new(spool.path().join("spool"), StreamId("flow/agent".into())))?;
+        let files = [("flow.cedar".to_owned(), config.policies.to_owned())];
+        let (policies, _) = PolicySet::parse(&files, kinds_named).map_err(|errors| anyhow::anyhow!("{errors}"))?;
+        let roots: Vec<PathBuf> = match config.upstream_ca {
+            Some(ca) => {
+                let path = spool.path().join("upstream.pem");
+                std::fs::write(&path, ca.pem())?;
+                vec![path]
+            }
+            None => Vec::new(),
+        };
+        let authority = Arc::new(Authority::new("Callgate flow")?);
+        let ca_pem = authority.ca_pem();
+        let stopping = CancellationToken::new();
+        let roster = Roster::new();
+        roster.insert(Workload {
+            id: "run/flow".into(),
+            cgroup: CGROUP,
+            cgroup_path: "flow".into(),
+            mode: config.mode,
+            fail: FailMode::Closed,
+            session: Some(SessionId::new()),
+            weakened: Vec::new(),
+        });
+        let address: IpAddr = config.destination.ip();
+        let declared = config.names.iter().map(|name| ((*name).to_owned(), vec![address]));
+        let gate = Arc::new(Gate {
+            ground: Arc::new(OneWay(config.destination)),
+            roster: Arc::new(roster),
+            policies: Arc::new(ArcSwap::from_pointee(policies)),
+            authority,
+            upstream_tls: upstream_config(&roots, &[b"http/1.1"])?,
+            attestor: Arc::new(Attestor::new()),
+            recorder: recorder.clone(),
+            names: Names::new(DeclaredServices::new(declared)),
+            own_ports: OwnPorts::default(),
+            metrics: Metrics::register(&mut Registry::default()),
+            tallies: Tallies::default(),
+            limits: Limits::default(),
+            connections: Arc::new(Semaphore::new(1000)),
+            stopping: stopping.clone(),
+        });
+        let socket = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let address = socket.local_addr()?;
+        tokio::spawn(Listener::new(socket, NETNS)?.serve(gate));
+        drop(entered);
+        Ok(Self { address, ca_pem, recorder, stopping, runtime: Some(runtime), _spool: spool })
+    }
+
+    /// Every record so far, once `enough` says so of them.
+    pub fn records(&self, what: &str, enough: impl Fn(&[Record]) -> bool) -> Result<Vec<Record>> {
+        callgate_harness::eventually(what, std::time::Duration::from_secs(10), || {
+            let records = self.all_records().ok()?;
+            enough(&records).then_some(records)
+        })
+    }
+
+    fn all_records(&self) -> Result<Vec<Record>> {
+        self.recorder.sync()?;
+        let mut reader = self.recorder.reader(1);
+        let mut records = Vec::new();
+        loop {
+            let batch = reader.next_batch(1000)?;
+            if batch.is_empty() {
+                return Ok(records);
+            }
+            for sealed in batch {
+                records.push(decode_record(&sealed.body).context("a record does not decode")?);
+            }
+        }
+    }
+}
+
+impl Drop for FlowGate {
+    fn drop(&mut self) {
+        self.stopping.cancel();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+        }
+    }
+}
+
+/// How many records of a kind there are.
+pub fn ends(records: &[Record]) -> usize {
+    records.iter().filter(|record| matches!(record.kind, RecordKind::End(_))).count()
+}

@@ -1,0 +1,7 @@
+//! Whole calls through several crates, on loopback, without privileges.
+//!
+//! One binary for all (linking is the dear part); one file a subject.
+
+mod calls;
+mod gate;
+mod harness;

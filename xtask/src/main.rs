@@ -1,0 +1,59 @@
+//! The tasks of this repository, as `cargo xtask TASK`: one file each.
+//!
+//! Few dependencies on purpose: this is compiled first on every fresh machine.
+
+mod bench;
+mod ci;
+mod demo;
+mod exec;
+mod paths;
+mod setup;
+mod steps;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of the Callgate repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Options {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what building and testing need, and is missing: Debian packages, the library source, tools.
+    Setup,
+    /// Build, and show the whole product at work on real input.
+    Demo(demo::Options),
+    /// Set up and run every test: unit, flow and, on the real kernel, e2e.
+    Test(test::Options),
+    /// Everything that a change must pass: what `.ci/run` calls.
+    Ci,
+    /// Check the rules of the repository: crate edges, file headers and lengths, forbidden words.
+    Tidy,
+    /// Measure.
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Options::parse().task {
+        Task::Setup => setup::main(),
+        Task::Demo(options) => demo::main(&options),
+        Task::Test(options) => test::main(&options),
+        Task::Ci => ci::main(),
+        Task::Tidy => tidy::main(),
+        Task::Bench(options) => bench::main(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

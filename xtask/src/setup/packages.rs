@@ -1,0 +1,64 @@
+//! Debian packages: one table of what is needed and how to see that it is there.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use crate::exec;
+
+struct Need {
+    package: &'static str,
+    /// A program, or a file by its absolute path.
+    shows: &'static str,
+}
+
+/// The compiler for aws-lc and SQLite; what the tests call; clients whose trust the tests check.
+const NEEDS: &[Need] = &[
+    Need { package: "build-essential", shows: "cc" },
+    Need { package: "build-essential", shows: "/usr/include/stdio.h" },
+    Need { package: "ca-certificates", shows: "/etc/ssl/certs/ca-certificates.crt" },
+    Need { package: "curl", shows: "curl" },
+    Need { package: "git", shows: "git" },
+    Need { package: "iproute2", shows: "ip" },
+    Need { package: "nodejs", shows: "node" },
+    Need { package: "pkg-config", shows: "pkg-config" },
+    Need { package: "python3", shows: "python3" },
+    Need { package: "util-linux", shows: "nsenter" },
+];
+
+/// Installs what is missing; says what it did.
+pub fn install() -> Result<String> {
+    let missing = missing();
+    if missing.is_empty() {
+        return Ok("present".to_owned());
+    }
+    println!("    missing: {}", missing.join(" "));
+    let command = format!("apt-get install {}", missing.join(" "));
+    ensure!(exec::has_program("apt-get"), "no apt-get here: install the equivalents of {}", missing.join(", "));
+    ensure!(exec::is_root(), "not root: run `sudo {command}`, then this again");
+    // The lists are fetched only when the packages are not known, which is the case in a fresh container.
+    if exec::run(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(&missing)).is_err() {
+        exec::run(apt_get().arg("update"))?;
+        exec::run(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(&missing))?;
+    }
+    let still = self::missing();
+    ensure!(still.is_empty(), "still missing after `{command}`: {}", still.join(" "));
+    Ok(format!("installed {}", missing.join(" ")))
+}
+
+fn missing() -> Vec<&'static str> {
+    let mut packages: Vec<_> = NEEDS.iter().filter(|need| !is_there(need.shows)).map(|need| need.package).collect();
+    packages.dedup();
+    packages
+}
+
+fn is_there(shows: &str) -> bool {
+    if shows.starts_with('/') { Path::new(shows).exists() } else { exec::has_program(shows) }
+}
+
+fn apt_get() -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive").args(["--quiet", "--option", "DPkg::Lock::Timeout=120"]);
+    command
+}
