@@ -5,13 +5,17 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use callgate_audit::{Recorder, SpoolConfig};
+use callgate_audit::{AuditError, Recorder, SpoolConfig};
 use callgate_collector::{Listen, Store};
 use callgate_daemon::Config;
-use callgate_enroll::Stale;
+use callgate_enroll::{Enrolment, Stale};
 use callgate_model::StreamId;
+use callgate_redirect::RedirectError;
 use callgate_uplink::{Endpoint, Uplink};
 use prometheus_client::registry::Registry;
+
+/// What instances of runs are called, before their id.
+const RUN: &str = "run-";
 
 /// Longest wait for the collector to take the records of one crashed run.
 const SHIP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,7 +31,49 @@ pub async fn sweep(config: &Config) -> Result<Vec<String>> {
         end(config, &stale).await.with_context(|| format!("cannot remove what the crashed `{instance}` left"))?;
         swept.push(instance);
     }
+    forget_pins(config)?;
+    ship_left_spools(config).await?;
     Ok(swept)
+}
+
+/// Pins of runs that ended between loading the programs and enrolling: no enrolment names them.
+fn forget_pins(config: &Config) -> Result<()> {
+    let enrolled: Vec<String> =
+        Enrolment::all(&config.state_dir).into_iter().flatten().map(|enrolment| enrolment.instance).collect();
+    for instance in callgate_redirect::instances(&config.bpffs).unwrap_or_default() {
+        if !instance.starts_with(RUN) || enrolled.contains(&instance) {
+            continue;
+        }
+        match callgate_redirect::remove_pins(&config.bpffs, &instance) {
+            // A run that is just being started.
+            Ok(()) | Err(RedirectError::InUse(_)) => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot remove the pins of `{instance}`")),
+        }
+    }
+    Ok(())
+}
+
+/// Spools of runs whose collector could not be reached at their end.
+async fn ship_left_spools(config: &Config) -> Result<()> {
+    let Ok(spools) = std::fs::read_dir(config.state_dir.join("spool")) else { return Ok(()) };
+    for spool in spools.flatten() {
+        let instance = spool.file_name().to_string_lossy().into_owned();
+        if !instance.starts_with(RUN) {
+            continue;
+        }
+        let stream = StreamId(format!("{}/{instance}", config.node_name()));
+        match Recorder::open(SpoolConfig::new(spool.path(), stream)) {
+            Ok((recorder, _)) => {
+                if ship(config, recorder, &instance).await? {
+                    std::fs::remove_dir_all(spool.path())?;
+                }
+            }
+            // A run that lives.
+            Err(AuditError::Locked { .. }) => {}
+            Err(error) => eprintln!("callgate: the spool `{}` is left alone: {error}", spool.path().display()),
+        }
+    }
+    Ok(())
 }
 
 async fn end(config: &Config, stale: &Stale) -> Result<()> {
@@ -57,7 +103,7 @@ async fn ship(config: &Config, recorder: Recorder, instance: &str) -> Result<boo
     };
     let uplink = Uplink::start(recorder, endpoint, &mut Registry::default());
     let all = uplink.drain(SHIP_TIMEOUT).await;
-    drop(uplink);
+    uplink.stop().await;
     if let Some(server) = server {
         server.stop().await;
     }

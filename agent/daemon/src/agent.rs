@@ -60,7 +60,8 @@ pub struct Agent {
     policies: Policies,
     run: Option<PathBuf>,
     pulses: Pulses,
-    uplink: Option<Uplink>,
+    uplink: tokio::sync::Mutex<Option<Uplink>>,
+    uplink_status: Option<tokio::sync::watch::Receiver<callgate_uplink::UplinkStatus>>,
     alarms: Arc<Mutex<Vec<String>>>,
     stopping: CancellationToken,
     metrics_address: Option<SocketAddr>,
@@ -123,7 +124,8 @@ impl Agent {
             policies,
             run,
             pulses: Pulses::default(),
-            uplink,
+            uplink_status: uplink.as_ref().map(Uplink::watch),
+            uplink: tokio::sync::Mutex::new(uplink),
             alarms: Arc::default(),
             stopping,
             metrics_address,
@@ -244,10 +246,11 @@ impl Agent {
         if let Err(error) = self.gate.recorder.sync() {
             error!(%error, "the last records could not be written to disk");
         }
-        if let Some(uplink) = &self.uplink
-            && !uplink.drain(Duration::from_secs(self.config.drain_timeout_s)).await
-        {
-            warn!("not every record was acknowledged: they stay in the spool");
+        if let Some(uplink) = self.uplink.lock().await.take() {
+            if !uplink.drain(Duration::from_secs(self.config.drain_timeout_s)).await {
+                warn!("not every record was acknowledged: they stay in the spool");
+            }
+            uplink.stop().await;
         }
     }
 
@@ -294,7 +297,7 @@ impl Agent {
         let faults = self.faults();
         let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner).clone();
         alarms.extend(faults.iter().cloned());
-        let uplink = self.uplink.as_ref().map(Uplink::status);
+        let uplink = self.uplink_status.as_ref().map(|status| status.borrow().clone());
         StatusReply {
             version: env!("CARGO_PKG_VERSION").into(),
             instance: self.instance.clone(),

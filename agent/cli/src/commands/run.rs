@@ -164,10 +164,10 @@ async fn conduct(args: &RunArgs, invoker: &Invoker, mut config: Config, policies
         Ok(workload) => {
             let ended = Child::run(&sandbox, &args.command, trust.environment()).await;
             // Nobody is left in the cgroup before its enrolment ends.
-            cgroup.kill()?;
+            let emptied = cgroup.kill();
             let tally = agent.tally(workload.cgroup);
             agent.unenrol(&workload)?;
-            ended.map(|code| (code, tally))
+            emptied.and(ended).map(|code| (code, tally))
         }
         Err(error) => Err(error),
     };
