@@ -33,6 +33,9 @@ use crate::{kernel_events, observe};
 /// Most records of one start that are kept in memory for alarms. Older ones are in the audit trail.
 const ALARMS_MAX: usize = 16;
 
+/// How often the users of workloads are looked up, so that files which they can write are not reloaded.
+const UIDS_LOOK: Duration = Duration::from_secs(1);
+
 /// What an agent is started with.
 pub struct Setup {
     /// Names pins, enrolments and the chain: `agent`, or `run-ID`.
@@ -141,6 +144,11 @@ impl Agent {
     #[must_use]
     pub fn roster(&self) -> &Roster {
         &self.gate.roster
+    }
+
+    /// Tells that workloads run under `uid` too: what it can write is not reloaded.
+    pub fn expect_uid(&self, uid: u32) {
+        self.policies.set_workload_uids([uid]);
     }
 
     /// Counts of one workload.
@@ -371,9 +379,17 @@ impl Agent {
 
     /// Records changes of the policy set, and raises an alarm for those that were refused.
     async fn watch_policies(&self) {
+        let mut look = tokio::time::interval(UIDS_LOOK);
         loop {
             let change = tokio::select! {
                 () = self.stopping.cancelled() => return,
+                _ = look.tick() => {
+                    match workload_uids(&self.gate.roster) {
+                        Ok(uids) => self.policies.set_workload_uids(uids),
+                        Err(error) => warn!(%error, "the users of workloads cannot be told"),
+                    }
+                    continue;
+                }
                 change = self.policies.changed() => change,
             };
             let Some(change) = change else { return };

@@ -13,7 +13,7 @@ mod nearest;
 mod obligations;
 mod translate;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use callgate_model::MaskKinds;
@@ -217,7 +217,12 @@ fn validate(loaded: &[Loaded<'_>], schema: &Schema, findings: &mut Vec<Finding>)
     if !passed && findings.len() == before {
         findings.push(Finding::internal("the policies do not type-check"));
     }
+    // That a policy can never match follows from most errors, and is no news beside them.
+    let failed: HashSet<&str> = result.validation_errors().map(|error| error.policy_id().as_ref()).collect();
     for warning in result.validation_warnings() {
+        if failed.contains(AsRef::<str>::as_ref(warning.policy_id())) {
+            continue;
+        }
         if let Some(policy) = by_id.get(AsRef::<str>::as_ref(warning.policy_id())) {
             findings.push(translate::warning(warning, policy));
         }

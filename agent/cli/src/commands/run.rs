@@ -141,6 +141,7 @@ async fn conduct(args: &RunArgs, invoker: &Invoker, mut config: Config, policies
         run: Some(trust.directory().to_owned()),
     };
     let agent = Agent::start(setup).await?;
+    agent.expect_uid(invoker.uid);
     let sandbox = Sandbox {
         invoker: invoker.clone(),
         cgroup: cgroup.path().to_owned(),

@@ -62,7 +62,7 @@ pub(crate) enum ResponseBody {
     /// An answer of ours.
     Own(Option<Bytes>),
     /// The service's answer.
-    Relayed(Relayed),
+    Relayed(Box<Relayed>),
 }
 
 /// The service's body, masked as policy demands.
@@ -80,7 +80,7 @@ impl ResponseBody {
             log.finish(Outcome::Complete, Reason::Permitted);
             return Self::Own(None);
         }
-        Self::Relayed(Relayed { inner, masker, log, trailers: None, ended: false })
+        Self::Relayed(Box::new(Relayed { inner, masker, log, trailers: None, ended: false }))
     }
 }
 
@@ -165,7 +165,7 @@ impl Body for ResponseBody {
         match self {
             Self::Own(body) => SizeHint::with_exact(body.as_ref().map_or(0, |b| b.len() as u64)),
             // A masked body may grow or shrink.
-            Self::Relayed(Relayed { masker: Some(_), .. }) => SizeHint::default(),
+            Self::Relayed(relayed) if relayed.masker.is_some() => SizeHint::default(),
             Self::Relayed(relayed) if relayed.ended => SizeHint::with_exact(0),
             Self::Relayed(relayed) => relayed.inner.size_hint(),
         }
