@@ -264,6 +264,14 @@ impl Site {
         run(curl, Duration::from_secs(30))
     }
 
+    /// The same, as a user who cannot write the policies: files that a workload can write are never reloaded.
+    pub fn curl_as_nobody(&self, arguments: &[&str]) -> Result<Finished> {
+        let mut curl = self.inside("setpriv");
+        curl.args(["--reuid=65534", "--regid=65534", "--clear-groups", "curl"]).args(self.curl_arguments());
+        curl.args(arguments);
+        run(curl, Duration::from_secs(30))
+    }
+
     /// What `curl` needs to find the upstreams.
     pub fn curl_arguments(&self) -> Vec<String> {
         let resolve = |host: &str, address: SocketAddr| format!("{host}:{}:{}", address.port(), address.ip());

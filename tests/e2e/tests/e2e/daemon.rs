@@ -105,18 +105,18 @@ fn what_is_not_enrolled_is_untouched() -> Result<()> {
 
 fn policies_are_reloaded_and_a_broken_one_is_refused() -> Result<()> {
     let site = Site::new()?;
-    ensure!(site.curl(&[&site.api_url("/new")])?.stdout.ends_with("\n403"));
+    ensure!(site.curl_as_nobody(&[&site.api_url("/new")])?.stdout.ends_with("\n403"));
     let more = r#"@id("new") permit (principal, action == Callgate::Action::"call", resource in Callgate::Service::"api.callgate.test") when { resource.path == "/new" };"#;
     site.write("policies/new.cedar", more)?;
     eventually("the new policy to hold", Duration::from_secs(10), || {
-        site.curl(&[&site.api_url("/new")]).ok().filter(|answer| !answer.stdout.ends_with("\n403"))
+        site.curl_as_nobody(&[&site.api_url("/new")]).ok().filter(|answer| !answer.stdout.ends_with("\n403"))
     })?;
     site.write("policies/broken.cedar", "permit (principal, action, resource) when { resource.pth == 1 };")?;
     let status = eventually("the alarm", Duration::from_secs(10), || {
         site.callgate(&["status"]).ok().filter(|status| status.stdout.contains("broken.cedar"))
     })?;
     ensure!(status.stdout.contains("path"), "no nearest name in {}", status.stdout);
-    ensure!(!site.curl(&[&site.api_url("/new")])?.stdout.ends_with("\n403"), "the last good set is gone");
+    ensure!(!site.curl_as_nobody(&[&site.api_url("/new")])?.stdout.ends_with("\n403"), "the last good set is gone");
     Ok(())
 }
 
