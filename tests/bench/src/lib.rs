@@ -1,1 +1,0 @@
-//! Benchmarks, A and B in one run
