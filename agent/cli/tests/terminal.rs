@@ -43,6 +43,8 @@ fn signalled(script: &str, signal: Signal) -> i32 {
     // A session of its own: no terminal.
     let mut child = Command::new("setsid")
         .arg("--wait")
+        // Whoever runs the tests in the background ignores SIGINT, and what is ignored stays ignored.
+        .args(["env", "--default-signal"])
         .arg(program)
         .args(arguments)
         .env(COMMAND, script)
@@ -174,6 +176,8 @@ say('echo code-$?\n')
 expect(b'code-5')
 say('exit\n')
 "#;
-    let user = Command::new("/usr/bin/python3").args(["-c", USER]).args(stand_in_arguments()).output().unwrap();
+    let mut user = Command::new("env");
+    user.args(["--default-signal", "/usr/bin/python3", "-c", USER]).args(stand_in_arguments());
+    let user = user.output().unwrap();
     assert!(user.status.success(), "{}", String::from_utf8_lossy(&user.stderr));
 }

@@ -76,12 +76,24 @@ pub fn read(directory: &Path) -> Result<Files> {
     let mut files = Vec::new();
     let mut total = 0;
     for path in names {
-        let file = read_file(&path).with_context(|| format!("cannot read the policies in `{}`", path.display()))?;
+        let file = match read_file(&path) {
+            Ok(file) => file,
+            // Removed since the directory was listed.
+            Err(_) if is_gone(&path) => continue,
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read the policies in `{}`", path.display()));
+            }
+        };
         total += file.text.len() as u64;
         ensure!(total <= TOTAL_MAX, "the policies in `{}` are over {TOTAL_MAX} bytes", directory.display());
         files.push(file);
     }
     Ok(Files { files })
+}
+
+/// Whether the name itself is gone; a link to nothing is there, and an error.
+fn is_gone(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 fn read_file(path: &Path) -> Result<PolicyFile> {

@@ -106,6 +106,10 @@ async fn carry(
             None => failed(log, call, Reason::UpstreamProtocol),
         };
     }
+    if forward::is_transfer_coded(response.headers()) {
+        debug!(%call, "an answer in a coding that nobody asked for is refused");
+        return failed(log, call, Reason::UpstreamProtocol);
+    }
     let content = forward::content(response.headers());
     if !mask.is_empty() && (content.is_none() || forward::is_piece(response.status(), response.headers())) {
         debug!(%call, status = %response.status(), "an answer that cannot be masked is refused");

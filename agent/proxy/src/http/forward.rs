@@ -133,12 +133,33 @@ pub(crate) fn content(headers: &HeaderMap) -> Option<Content> {
         .get_all(header::CONTENT_ENCODING)
         .iter()
         .all(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"));
-    if !plain {
+    if !plain || !readable_charset(headers) {
         return None;
     }
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let kind = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     Some(if kind.ends_with("/json") || kind.ends_with("+json") { Content::Json } else { Content::Text })
+}
+
+/// Whether text with these fields reads as bytes of ASCII with something around them; UTF-16 and kin do not.
+fn readable_charset(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(header::CONTENT_TYPE) else { return true };
+    let kind = String::from_utf8_lossy(kind.as_bytes()).to_ascii_lowercase();
+    let Some((_, charset)) = kind.split_once("charset=") else { return true };
+    let charset = charset.split(';').next().unwrap_or("").trim().trim_matches('"');
+    matches!(charset, "utf-8" | "utf8" | "us-ascii" | "ascii")
+        || charset.starts_with("iso-8859-")
+        || charset.starts_with("windows-125")
+}
+
+/// Whether an answer came in a transfer coding other than `chunked`: hyper takes the chunks off and leaves the rest.
+pub(crate) fn is_transfer_coded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => false,
+        (Some(coding), None) => !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => true,
+    }
 }
 
 /// Whether an answer is a piece of a body, which cannot be masked.
@@ -180,6 +201,10 @@ mod tests {
 
     #[test]
     fn a_coded_body_cannot_be_masked() {
+        assert!(content(&map(&[("content-type", "text/plain; charset=UTF-16")])).is_none());
+        assert!(content(&map(&[("content-type", "text/plain; charset=\"utf-8\"")])).is_some());
+        assert!(is_transfer_coded(&map(&[("transfer-encoding", "gzip, chunked")])));
+        assert!(!is_transfer_coded(&map(&[("transfer-encoding", "Chunked")])));
         assert!(content(&map(&[("content-encoding", "gzip")])).is_none());
         assert!(content(&map(&[("content-encoding", "identity")])).is_some());
         assert_eq!(content(&map(&[("content-type", "application/problem+json; charset=utf-8")])), Some(Content::Json));
