@@ -8,9 +8,8 @@ use anyhow::{Context as _, Result};
 use callgate_audit::{AuditError, Recorder, SpoolConfig};
 use callgate_collector::{Listen, Store};
 use callgate_daemon::Config;
-use callgate_enroll::{Enrolment, Stale};
+use callgate_enroll::Stale;
 use callgate_model::StreamId;
-use callgate_redirect::RedirectError;
 use callgate_uplink::{Endpoint, Uplink};
 use prometheus_client::registry::Registry;
 
@@ -31,26 +30,8 @@ pub async fn sweep(config: &Config) -> Result<Vec<String>> {
         end(config, &stale).await.with_context(|| format!("cannot remove what the crashed `{instance}` left"))?;
         swept.push(instance);
     }
-    forget_pins(config)?;
     ship_left_spools(config).await?;
     Ok(swept)
-}
-
-/// Pins of runs that ended between loading the programs and enrolling: no enrolment names them.
-fn forget_pins(config: &Config) -> Result<()> {
-    let enrolled: Vec<String> =
-        Enrolment::all(&config.state_dir).into_iter().flatten().map(|enrolment| enrolment.instance).collect();
-    for instance in callgate_redirect::instances(&config.bpffs).unwrap_or_default() {
-        if !instance.starts_with(RUN) || enrolled.contains(&instance) {
-            continue;
-        }
-        match callgate_redirect::remove_pins(&config.bpffs, &instance) {
-            // A run that is just being started.
-            Ok(()) | Err(RedirectError::InUse(_)) => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot remove the pins of `{instance}`")),
-        }
-    }
-    Ok(())
 }
 
 /// Spools of runs whose collector could not be reached at their end.
