@@ -4,6 +4,7 @@
 //! Start with [`Origin`] (what the kernel attests of a connection), [`Function`] (what is called),
 //! [`Decision`] (what policy said) and [`Record`] (what audit keeps).
 
+mod caller;
 mod decision;
 mod function;
 mod ids;
@@ -13,6 +14,7 @@ mod record;
 mod service;
 mod workload;
 
+pub use caller::Caller;
 pub use decision::{Decision, MaskKinds, Obligations, RecordDepth, TlsMode, Verdict};
 pub use function::{Function, Protocol};
 pub use ids::{CallId, CgroupId, ConnectionId, NetnsCookie, SessionId, StreamId};
