@@ -13,6 +13,7 @@
 
 mod authority;
 mod error;
+mod frames;
 mod head;
 pub mod limits;
 mod path;
@@ -22,6 +23,7 @@ mod target;
 
 pub use authority::Authority;
 pub use error::HeadError;
+pub use frames::FrameMeter;
 pub use head::{Field, Framing, HOP_BY_HOP, Head, HeadRules, Version, is_hop_by_hop};
 pub use path::CanonicalPath;
 pub use scanner::HeadScanner;

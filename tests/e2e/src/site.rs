@@ -29,7 +29,11 @@ when { resource.method == "GET" && resource.path like "/v1/users/*" };
 
 @id("git-fetch")
 permit (principal, action == Callgate::Action::"call", resource in Callgate::Service::"api.callgate.test")
-when { resource.path like "/git/*" || resource.path == "/v1/health" };
+when {
+  resource.path == "/v1/health" ||
+  (resource.method == "GET" && resource.path like "/git/*/info/refs") ||
+  (resource.method == "POST" && resource.path like "/git/*/git-upload-pack")
+};
 
 @id("plain")
 permit (principal, action == Callgate::Action::"call", resource in Callgate::Service::"plain.callgate.test");
@@ -75,7 +79,8 @@ impl Site {
         let veth = Veth::to_host(&netns)?;
         let address = IpAddr::V4(veth.b);
         let ca = TestCa::new()?;
-        let at = |tls| UpstreamConfig { tls, netns: Some(netns.path()), ..UpstreamConfig::at(address) };
+        let git = Some(directory.path().join("git"));
+        let at = |tls| UpstreamConfig { tls, git: git.clone(), netns: Some(netns.path()), ..UpstreamConfig::at(address) };
         let api = Upstream::start(at(Some(ca.server(&[API])?)))?;
         let plain = Upstream::start(at(None))?;
         let root = TestCgroup::new("site")?;

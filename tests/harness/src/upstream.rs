@@ -1,9 +1,11 @@
-//! A real HTTP/1.1 upstream, plain or TLS, that logs every request it gets.
+//! A real HTTP upstream, plain or TLS, that logs every request it gets.
 //!
+//! It speaks HTTP/1.1 and HTTP/2: over TLS as ALPN says, in plain text by the first bytes.
 //! It runs in this process on threads of its own, its listener in any network namespace; `callgate-testkit upstream`
 //! is the same as a process. A request is logged (in memory, and as one unbuffered JSON line) before its answer is
 //! sent: what a client has an answer for is in the log. What it answers: [`routes`].
 
+mod git;
 mod log;
 mod routes;
 mod served;
@@ -33,12 +35,14 @@ pub struct UpstreamConfig {
     pub log: Option<PathBuf>,
     /// The network namespace it listens in (a file, as [`Netns::path`](crate::Netns::path)).
     pub netns: Option<PathBuf>,
+    /// Directory of the bare repositories that `/git/` serves.
+    pub git: Option<PathBuf>,
 }
 
 impl UpstreamConfig {
     /// Plain text on a free port of `address`, in this network namespace.
     pub fn at(address: impl Into<IpAddr>) -> UpstreamConfig {
-        UpstreamConfig { listen: SocketAddr::new(address.into(), 0), tls: None, log: None, netns: None }
+        UpstreamConfig { listen: SocketAddr::new(address.into(), 0), tls: None, log: None, netns: None, git: None }
     }
 }
 
@@ -74,7 +78,8 @@ impl Upstream {
             let _inside = runtime.enter();
             tokio::net::TcpListener::from_std(listener)?
         };
-        runtime.spawn(served::accept(listener, config.tls, log.clone()));
+        let site = Arc::new(routes::Site { log: log.clone(), git: config.git });
+        runtime.spawn(served::accept(listener, config.tls, site));
         Ok(Upstream { address, log, runtime: Some(runtime) })
     }
 

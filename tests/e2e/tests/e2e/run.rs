@@ -11,7 +11,7 @@ pub const CASES: &[Case] = &[
     Case::new("run_curl_is_masked_and_recorded", run_curl).needs(&["netns", "curl"]),
     Case::new("run_python_is_masked_and_denied", run_python).needs(&["netns", "python3"]),
     Case::new("run_node_is_masked", run_node).needs(&["netns", "node"]),
-    Case::new("run_git_speaks_through_the_gate", run_git).needs(&["netns", "git"]),
+    Case::new("run_git_clones_and_may_not_push", run_git).needs(&["netns", "git"]),
     Case::new("run_gives_the_commands_exit_code", run_gives_the_commands_exit_code).needs(&["netns"]),
     Case::new("run_without_a_policy_says_how_to_get_one", run_without_a_policy_says_how_to_get_one),
     Case::new("run_observes_without_refusing", run_observes_without_refusing).needs(&["netns", "curl"]),
@@ -95,18 +95,43 @@ fn run_node() -> Result<()> {
     Ok(())
 }
 
+/// A repository with one commit, cloned, and a push that policy does not permit.
 fn run_git() -> Result<()> {
     let site = Site::without_agent()?;
+    let bare = site.path("git/repo.git").display().to_string();
+    let seed = format!(
+        "git init -q --bare {bare} && git -C {bare} config http.receivepack true && cd $(mktemp -d -p {root}) && \
+         git init -q . && echo through the gate > file && git add file && \
+         git -c user.name=t -c user.email=t@t commit -q -m one && git push -q {bare} HEAD:refs/heads/main && \
+         git -C {bare} symbolic-ref HEAD refs/heads/main",
+        root = site.path(".").display(),
+    );
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-ec", &seed]);
+    run(shell, WITHIN)?.ok()?;
+
     let resolve = format!("http.curloptResolve={}:{}:{}", site::API, site.api.address().port(), site.address);
-    let url = site.api_url("/git/repo");
-    let finished = run(site.run(&[], &["git", "-c", &resolve, "ls-remote", &url])?, WITHIN)?;
-    // The upstream is no git server; what counts is that git trusted the gate, asked, and was let through.
+    let (url, copy) = (site.api_url("/git/repo.git"), tempfile::tempdir()?);
+    let copy = copy.path().join("copy").display().to_string();
+    run(site.run(&[], &["git", "-c", &resolve, "clone", "-q", &url, &copy])?, WITHIN)?.ok()?;
+    let file = std::fs::read_to_string(std::path::Path::new(&copy).join("file"))?;
+    ensure!(file == "through the gate\n", "{file}");
+
+    let push = ["git", "-C", &copy, "-c", &resolve, "push", "origin", "HEAD:refs/heads/other"];
+    let finished = run(site.run(&[], &push)?, WITHIN)?;
+    ensure!(finished.code() != 0 && finished.stderr.contains("403"), "{}", finished.stderr);
     let asked = site.api.requests();
-    ensure!(asked.iter().any(|r| r.path.starts_with("/git/repo/info/refs")), "{asked:?} {}", finished.stderr);
+    ensure!(!asked.iter().any(|request| request.path.ends_with("/git-receive-pack")), "{asked:?}");
     let denied = site.api_url("/private/repo");
     let finished = run(site.run(&[], &["git", "-c", &resolve, "ls-remote", &denied])?, WITHIN)?;
     ensure!(finished.code() == 128 && finished.stderr.contains("403"), "{}", finished.stderr);
-    ensure!(!site.api.requests().iter().any(|r| r.path.starts_with("/private")));
+    ensure!(!site.api.requests().iter().any(|request| request.path.starts_with("/private")));
+    let functions: Vec<String> = site
+        .records("begin", "the calls", |records| records.len() >= 4)?
+        .iter()
+        .map(|record| record["function"].to_string())
+        .collect();
+    ensure!(functions.iter().any(|function| function.contains("git-upload-pack")), "{functions:?}");
     Ok(())
 }
 

@@ -5,3 +5,4 @@
 mod calls;
 mod gate;
 mod harness;
+mod hidden;

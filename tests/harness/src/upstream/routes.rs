@@ -15,6 +15,7 @@
 //! | any `/status/N` | that status |
 //! | `GET /cut/N` | a length of N and half as much, then the connection breaks |
 //! | `GET /hang` | never an answer |
+//! | any `/git/…` | git's own smart HTTP server on the repositories of the configuration |
 //! | `POST`, `PUT`, `PATCH` elsewhere | 201 with the length and hash of what came |
 //! | `DELETE` elsewhere | 204 |
 //! | else | 404 |
@@ -22,6 +23,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +36,7 @@ use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use tokio::sync::mpsc;
 
+use super::git;
 use super::log::{Log, LoggedRequest, now_us};
 use crate::samples;
 
@@ -44,23 +47,35 @@ const ECHO_MAX: usize = 1 << 20;
 /// Size of the pieces of `/bytes`. Unit: bytes.
 const PIECE: usize = 16 * 1024;
 
+/// What all requests share.
+pub(super) struct Site {
+    pub log: Arc<Log>,
+    pub git: Option<PathBuf>,
+}
+
 /// Answers one request; it is in the log before this returns, except where its body streams on (`/mirror`).
 pub(super) async fn answer(
     request: Request<Incoming>,
     peer: SocketAddr,
-    log: Arc<Log>,
+    site: Arc<Site>,
 ) -> Result<Response<Body>, Infallible> {
+    let log = &site.log;
     let (head, body) = request.into_parts();
     let entry = entry(&head, peer);
     let path = head.uri.path();
     let words: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     if words.first() == Some(&"mirror") {
-        return Ok(Response::new(mirror(body, entry, log)));
+        return Ok(Response::new(mirror(body, entry, log.clone())));
     }
     let (kept, entry) = read(body, entry).await;
     log.request(entry.clone());
     if !entry.complete {
         return Ok(status(StatusCode::BAD_REQUEST));
+    }
+
+    if let (Some(root), Some(&"git")) = (&site.git, words.first()) {
+        let answered = git::answer(root, &head, &kept).await;
+        return Ok(answered.map_or_else(|_| status(StatusCode::INTERNAL_SERVER_ERROR), |answer| answer.map(whole)));
     }
 
     let number = |place: usize| words.get(place).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
@@ -234,7 +249,11 @@ fn status(code: StatusCode) -> Response<Body> {
 }
 
 fn full(text: String) -> Body {
-    Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync()
+    whole(Bytes::from(text))
+}
+
+fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
 fn streamed(frames: impl Stream<Item = Result<Frame<Bytes>, io::Error>> + Send + 'static) -> Body {

@@ -6,47 +6,49 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::log::Log;
-use super::routes::answer;
+use super::routes::{Site, answer};
 
 /// Serves until the runtime goes.
-pub(super) async fn accept(listener: TcpListener, tls: Option<Arc<ServerConfig>>, log: Arc<Log>) {
+pub(super) async fn accept(listener: TcpListener, tls: Option<Arc<ServerConfig>>, site: Arc<Site>) {
     let tls = tls.map(TlsAcceptor::from);
     loop {
         // Out of descriptors, or a connection that was reset before we took it: the next one may do.
         let Ok((stream, peer)) = listener.accept().await else { continue };
         let _ = stream.set_nodelay(true);
-        log.connection();
-        let (tls, log) = (tls.clone(), log.clone());
+        site.log.connection();
+        let (tls, site) = (tls.clone(), site.clone());
         tokio::spawn(async move {
-            let stream = Counted { stream, log: log.clone() };
+            let stream = Counted { stream, log: site.log.clone() };
             match tls {
-                None => serve(stream, peer, log).await,
+                None => serve(stream, peer, site).await,
                 Some(tls) => {
                     // A client that refuses our certificate is none of the upstream's business.
                     let Ok(stream) = tls.accept(stream).await else { return };
-                    serve(stream, peer, log).await;
+                    serve(stream, peer, site).await;
                 }
             }
         });
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: SocketAddr, log: Arc<Log>) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: SocketAddr, site: Arc<Site>) {
     let service = service_fn(move |request| {
-        let log = log.clone();
-        async move { answer(request, peer, log).await }
+        let site = site.clone();
+        async move { answer(request, peer, site).await }
     });
     // Ends with an error when the client goes away in the middle: tests do that on purpose.
-    let _ = http1::Builder::new().half_close(true).serve_connection(TokioIo::new(stream), service).await;
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().half_close(true);
+    let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
 }
 
 /// A stream whose incoming bytes are counted.
