@@ -44,7 +44,7 @@ macro_rules! words {
 }
 
 words! {
-    Protocol as "protocol" { Http }
+    Protocol as "protocol" { Http, Grpc }
     Verdict as "verdict" { Allow, Deny }
     RecordDepth as "record depth" { Meta, Head, Full }
     TlsMode as "TLS mode" { Inspect, Passthrough }

@@ -16,7 +16,7 @@ use callgate_model::{
     AgentRecord, AgentState, CgroupId, EnrolmentChange, EnrolmentRecord, FailMode, Mode, RecordKind, StreamId, Workload,
 };
 use callgate_proto::v1::{SpoolStatus, StatusReply, UplinkStatus};
-use callgate_proxy::{DeclaredServices, Gate, Limits, Listener, Metrics, Names, OwnPorts, Tallies, Tally};
+use callgate_proxy::{DeclaredServices, Gate, Limits, Listener, Metrics, Names, OwnPorts, Tallies, Tally, UpstreamTls};
 use callgate_redirect::{NetnsRef, Redirect};
 use callgate_uplink::{Endpoint, Uplink};
 use prometheus_client::registry::Registry;
@@ -99,7 +99,7 @@ impl Agent {
             roster: Arc::new(Roster::new()),
             policies: policies.current(),
             authority,
-            upstream_tls: upstream_config(&config.upstream_ca, &[b"http/1.1"])?,
+            upstream_tls: UpstreamTls::new(&*upstream_config(&config.upstream_ca, &[])?),
             attestor: Arc::new(Attestor::new()),
             recorder: recorder.clone(),
             names: Names::new(DeclaredServices::new(

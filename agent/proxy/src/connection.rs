@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use crate::counted::Counted;
 use crate::facts::Connection;
-use crate::http::{self, Channel, Connect, ServerStream, Upstream};
+use crate::http::{self, Channel, Connect, ServerStream, Upstream, Version};
 use crate::opening::{self, Opening};
 use crate::relay::relay;
 use crate::replay::Replay;
@@ -36,7 +36,11 @@ pub(crate) async fn conduct(gate: Arc<Gate>, stream: TcpStream, origin: Origin) 
     match opening::read(&mut stream, wait).await {
         Ok(Opening::Http1(first)) => {
             let stream = Replay::new(first, stream);
-            http::serve(Arc::clone(&connection), Channel::Plain, Upstream::Undialled, stream).await;
+            http::serve(Arc::clone(&connection), Channel::Plain, Version::Http1, Upstream::undialled(), stream).await;
+        }
+        Ok(Opening::Http2(first)) => {
+            let stream = Replay::new(first, stream);
+            http::serve(Arc::clone(&connection), Channel::Plain, Version::Http2, Upstream::undialled(), stream).await;
         }
         Ok(Opening::Tls(first)) => secured(&connection, stream, first).await,
         Ok(Opening::Unknown(first)) => {
@@ -92,34 +96,37 @@ async fn secured(connection: &Arc<Connection>, mut stream: Counted, first: Bytes
             let stream = Replay::new(hello.bytes, stream);
             return pass_through(connection, permit, stream, Reason::Permitted).await;
         }
-        Ok(_) if !hello.speaks_http1 => return connection.ends(Outcome::Refused, Reason::ProtocolUnsupported),
-        Ok(permit) => match http::open(connection, permit, &service, true).await {
-            Ok(server) => Upstream::Dialled(server),
+        Ok(_) if !hello.speaks_http1 && !hello.speaks_http2 => {
+            return connection.ends(Outcome::Refused, Reason::ProtocolUnsupported);
+        }
+        Ok(permit) => match http::open(connection, permit, &service, Some(hello.offer())).await {
+            Ok(server) => Upstream::dialled(server),
             Err(Reason::UpstreamCertificate | Reason::UpstreamProtocol) if connection.observes() => {
                 let stream = Replay::new(hello.bytes, stream);
                 return pass_through(connection, permit, stream, Reason::UpstreamProtocol).await;
             }
             // The caller is told why in its own protocol, once it has asked for something.
-            Err(reason) => Upstream::Failed(reason),
+            Err(reason) => Upstream::failed(reason),
         },
         // So is a caller whose connect is refused: nothing was dialled, and each of its calls is denied.
-        Err(_) => Upstream::Undialled,
+        Err(_) => Upstream::undialled(),
     };
-    let mut stream = match tls::accept(connection, hello, &service, stream).await {
+    let mut stream = match tls::accept(connection, hello, &service, upstream.version(), stream).await {
         Ok(stream) => stream,
         Err(reason) => return connection.ends(Outcome::Refused, reason),
     };
     match opening::read(&mut stream, gate.limits.opening).await {
         Ok(Opening::Http1(first)) => {
             let stream = Replay::new(first, stream);
-            http::serve(Arc::clone(connection), Channel::Tls(service), upstream, stream).await;
+            http::serve(Arc::clone(connection), Channel::Tls(service), Version::Http1, upstream, stream).await;
+        }
+        Ok(Opening::Http2(first)) => {
+            let stream = Replay::new(first, stream);
+            http::serve(Arc::clone(connection), Channel::Tls(service), Version::Http2, upstream, stream).await;
         }
         Ok(Opening::Unknown(first) | Opening::Tls(first)) => {
-            let server = match upstream {
-                Upstream::Dialled(server) => Some(server),
-                _ => None,
-            };
-            undecoded(connection, &service, true, Replay::new(first, stream), server).await;
+            let stream = Replay::new(first, stream);
+            undecoded(connection, &service, true, stream, upstream.into_unused()).await;
         }
         Ok(Opening::Closed) | Err(_) => connection.ends(Outcome::Complete, Reason::ClientGone),
     }

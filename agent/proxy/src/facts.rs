@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
 use callgate_model::{
@@ -27,9 +27,16 @@ pub(crate) struct Connection {
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) tally: Arc<Tally>,
     calls: AtomicU64,
+    busy: Mutex<Busy>,
     ending: Mutex<Ending>,
     started: Instant,
     _open: OpenConnection,
+}
+
+/// How many calls are open, and since when that is so.
+struct Busy {
+    open: usize,
+    since: Instant,
 }
 
 /// How a connection stands, should it end now.
@@ -58,6 +65,7 @@ impl Connection {
             traffic: Arc::default(),
             tally,
             calls: AtomicU64::new(0),
+            busy: Mutex::new(Busy { open: 0, since: Instant::now() }),
             ending: Mutex::new(Ending {
                 service: None,
                 decision: None,
@@ -78,6 +86,36 @@ impl Connection {
     pub(crate) fn count_call(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
         Tally::add(&self.tally.calls, 1);
+    }
+
+    /// Notes that a call is open, until [`call_closed`](Self::call_closed).
+    pub(crate) fn call_opened(&self) {
+        self.busy().open += 1;
+    }
+
+    /// Notes that a call has ended.
+    pub(crate) fn call_closed(&self) {
+        let mut busy = self.busy();
+        busy.open -= 1;
+        busy.since = Instant::now();
+    }
+
+    /// Waits until no call has been open for as long as `limit`.
+    pub(crate) async fn idle(&self, limit: Duration) {
+        loop {
+            let idle_for = {
+                let busy = self.busy();
+                if busy.open > 0 { Duration::ZERO } else { busy.since.elapsed() }
+            };
+            if idle_for >= limit {
+                return;
+            }
+            tokio::time::sleep(limit - idle_for).await;
+        }
+    }
+
+    fn busy(&self) -> MutexGuard<'_, Busy> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes what the connection was judged as.

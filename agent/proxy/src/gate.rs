@@ -11,7 +11,7 @@ use callgate_policy::PolicySet;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Ground, Metrics, Names, OwnPorts, Tallies};
+use crate::{Ground, Metrics, Names, OwnPorts, Tallies, UpstreamTls};
 
 /// The shared, read-only context of the data path.
 pub struct Gate {
@@ -24,7 +24,7 @@ pub struct Gate {
     /// Our CA.
     pub authority: Arc<Authority>,
     /// How upstream servers are verified.
-    pub upstream_tls: Arc<rustls::ClientConfig>,
+    pub upstream_tls: UpstreamTls,
     /// Tells which process and executable opened a connection.
     pub attestor: Arc<Attestor>,
     /// Where records go.
@@ -63,6 +63,8 @@ pub struct Limits {
     pub head: Duration,
     /// Longest wait for open calls when the agent stops.
     pub drain: Duration,
+    /// Most calls that are open on one connection of HTTP/2.
+    pub streams: u32,
 }
 
 impl Default for Limits {
@@ -75,6 +77,7 @@ impl Default for Limits {
             connect: Duration::from_secs(30),
             head: Duration::from_secs(120),
             drain: Duration::from_secs(10),
+            streams: 256,
         }
     }
 }

@@ -1,11 +1,16 @@
-//! The calls of one HTTP/1.1 connection: framing by hyper, heads first through our strict scanner.
+//! The calls of one HTTP connection: framing by hyper, heads of HTTP/1.1 first through our strict scanner.
 //!
-//! [`serve`] runs the connection, `call` carries one call, `judge` asks policy, `upstream` holds the way to the service.
+//! [`serve`] runs the connection (`h1`, `h2`), `call` carries one call, `judge` asks policy, `upstream` holds the way to
+//! the service, which may speak the other version.
 
 mod body;
 mod call;
 mod call_log;
+mod flood;
 mod forward;
+mod grpc;
+mod h1;
+mod h2;
 mod judge;
 mod strict;
 mod upgrade;
@@ -14,11 +19,8 @@ mod upstream;
 use std::io;
 use std::sync::Arc;
 
-use callgate_model::{Outcome, Reason};
+use callgate_model::Reason;
 use callgate_wire::HeadRules;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
@@ -30,55 +32,44 @@ pub(crate) use upstream::{ServerStream, Upstream, open};
 /// Most header fields of a message. Source: hyper's own default, which our scanner shares.
 const HEADERS_MAX: usize = 100;
 
+/// What is spoken on one side.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Version {
+    Http1,
+    Http2,
+}
+
 /// One HTTP connection: what its calls share.
 pub(crate) struct Http {
     pub(crate) connection: Arc<Connection>,
+    pub(crate) version: Version,
     pub(crate) judge: Judge,
-    pub(crate) upstream: tokio::sync::Mutex<Upstream>,
-    pub(crate) control: Arc<strict::Control>,
+    pub(crate) upstream: Upstream,
+    /// Hears of upgrades; HTTP/2 has none.
+    pub(crate) control: Option<Arc<strict::Control>>,
 }
 
 /// Carries the calls of `stream` until it ends or the gate stops.
-pub(crate) async fn serve<S>(connection: Arc<Connection>, channel: Channel, upstream: Upstream, stream: S)
-where
+pub(crate) async fn serve<S>(
+    connection: Arc<Connection>,
+    channel: Channel,
+    version: Version,
+    upstream: Upstream,
+    stream: S,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     connection.inspected();
-    let rules = HeadRules { tls: channel.is_tls(), default_port: connection.origin.destination.port() };
-    let (stream, control) = strict::StrictHeads::new(stream, rules);
-    let http = Arc::new(Http {
-        judge: Judge::new(Arc::clone(&connection), channel),
-        upstream: tokio::sync::Mutex::new(upstream),
-        connection: Arc::clone(&connection),
-        control: Arc::clone(&control),
-    });
-    let service = service_fn(move |request| call::serve(Arc::clone(&http), request));
-    let limits = &connection.gate.limits;
-    let serving = http1::Builder::new()
-        // Also keeps hyper from reading ahead while a call is open: what comes meanwhile waits in the scanner.
-        .half_close(true)
-        .preserve_header_case(true)
-        .max_headers(HEADERS_MAX)
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    tokio::pin!(serving);
-    let ended = tokio::select! {
-        ended = &mut serving => Some(ended),
-        () = connection.gate.stopping.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            tokio::time::timeout(limits.drain, &mut serving).await.ok()
+    let http =
+        |judge, control| Arc::new(Http { connection: Arc::clone(&connection), version, judge, upstream, control });
+    let judge = Judge::new(Arc::clone(&connection), channel.clone());
+    let (outcome, reason) = match version {
+        Version::Http1 => {
+            let rules = HeadRules { tls: channel.is_tls(), default_port: connection.origin.destination.port() };
+            let (stream, control) = strict::StrictHeads::new(stream, rules);
+            h1::serve(http(judge, Some(Arc::clone(&control))), &control, stream).await
         }
-    };
-    let (outcome, reason) = match (control.fault(), ended) {
-        (Some(fault), _) => {
-            debug!(connection = %connection.id, fault = fault.as_str(), "malformed request refused");
-            (Outcome::Refused, Reason::BadHead)
-        }
-        (None, Some(Ok(()))) => (Outcome::Complete, Reason::Permitted),
-        (None, Some(Err(error))) => (Outcome::Cut, reason_of(&error)),
-        (None, None) => (Outcome::Cut, Reason::ShuttingDown),
+        Version::Http2 => h2::serve(http(judge, None), stream).await,
     };
     connection.ends(outcome, reason);
 }

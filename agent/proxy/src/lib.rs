@@ -29,5 +29,6 @@ pub use listener::{Listener, Pulse};
 pub use metrics::Metrics;
 pub use names::{DeclaredServices, Names};
 pub use own_ports::OwnPorts;
-pub use refuse::{Refusal, status_of};
+pub use refuse::{Refusal, grpc_status_of, status_of};
 pub use tally::{Tallies, Tally};
+pub use tls::UpstreamTls;

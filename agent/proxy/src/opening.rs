@@ -14,6 +14,8 @@ pub(crate) enum Opening {
     Tls(Bytes),
     /// A request of HTTP/1.
     Http1(Bytes),
+    /// The preface of HTTP/2.
+    Http2(Bytes),
     /// Bytes of no protocol that we decode; none at all if the client stayed silent.
     Unknown(Bytes),
     /// The client closed without a byte.
@@ -43,6 +45,7 @@ pub(crate) async fn read<S: AsyncRead + Unpin>(stream: &mut S, wait: Duration) -
         Ok(result) => match result? {
             Some(Sniff::Tls) => Opening::Tls(first),
             Some(Sniff::Http1) => Opening::Http1(first),
+            Some(Sniff::Http2Preface) => Opening::Http2(first),
             None if first.is_empty() => Opening::Closed,
             Some(_) | None => Opening::Unknown(first),
         },

@@ -49,6 +49,34 @@ impl<'a> Refusal<'a> {
     }
 }
 
+impl Refusal<'_> {
+    /// As an answer of gRPC that has trailers alone: the status of [`grpc_status_of`], and a message with the event.
+    #[must_use]
+    pub fn to_grpc(&self) -> Response<()> {
+        let mut response = Response::new(());
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from(grpc_status_of(self.reason)));
+        // Reasons, events and sentences are printable ASCII without a percent sign, so the message needs no escapes.
+        let message = format!("{} ({}, event {})", self.message, self.reason, self.event);
+        headers.insert("grpc-message", HeaderValue::from_str(&message).unwrap_or(HeaderValue::from_static("refused")));
+        response
+    }
+}
+
+/// The status code of a refusal in gRPC: 7 `PERMISSION_DENIED` for verdicts, 3 `INVALID_ARGUMENT` for malformed requests,
+/// 14 `UNAVAILABLE` where a later try may succeed, 13 `INTERNAL` for answers that may not pass.
+/// Source: the status codes of gRPC's core documentation.
+#[must_use]
+pub fn grpc_status_of(reason: Reason) -> u16 {
+    match (reason, status_of(reason)) {
+        (Reason::Unmaskable | Reason::UpstreamProtocol | Reason::Internal, _) => 13,
+        (_, StatusCode::BAD_REQUEST) => 3,
+        (_, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE) => 14,
+        _ => 7,
+    }
+}
+
 /// The HTTP status of a refusal: 403 for verdicts, 400 for malformed requests, 502 for the service's faults, 503 for ours.
 #[must_use]
 pub fn status_of(reason: Reason) -> StatusCode {
@@ -82,9 +110,20 @@ mod tests {
     }
 
     #[test]
+    fn a_grpc_refusal_is_trailers_alone_with_the_event() {
+        let call = CallId::new();
+        let response = Refusal::because(call, Reason::Forbidden, &[]).to_grpc();
+        assert_eq!((response.status(), &response.headers()["grpc-status"]), (StatusCode::OK, &HeaderValue::from(7)));
+        assert!(response.headers()["grpc-message"].to_str().unwrap().contains(&call.to_string()));
+    }
+
+    #[test]
     fn no_reason_looks_like_success() {
         for &reason in Reason::ALL {
             assert!(!status_of(reason).is_success(), "{reason}");
+            let grpc = Refusal::because(CallId::new(), reason, &[]).to_grpc();
+            assert!(grpc.headers()["grpc-message"].to_str().unwrap().contains(reason.as_str()), "{reason}");
+            assert_ne!(grpc.headers()["grpc-status"], "0", "{reason}");
         }
     }
 }

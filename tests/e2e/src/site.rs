@@ -80,7 +80,8 @@ impl Site {
         let address = IpAddr::V4(veth.b);
         let ca = TestCa::new()?;
         let git = Some(directory.path().join("git"));
-        let at = |tls| UpstreamConfig { tls, git: git.clone(), netns: Some(netns.path()), ..UpstreamConfig::at(address) };
+        let at =
+            |tls| UpstreamConfig { tls, git: git.clone(), netns: Some(netns.path()), ..UpstreamConfig::at(address) };
         let api = Upstream::start(at(Some(ca.server(&[API])?)))?;
         let plain = Upstream::start(at(None))?;
         let root = TestCgroup::new("site")?;

@@ -14,7 +14,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// What servers of tests offer; HTTP/2 comes with its own tests.
-const ALPN: &[u8] = b"http/1.1";
+/// Protocols by their names in ALPN.
+pub const HTTP1: &[u8] = b"http/1.1";
+/// HTTP/2.
+pub const HTTP2: &[u8] = b"h2";
 
 /// An authority that nobody but the test trusts. Its key lives in memory unless [`TestCa::at`] is asked to keep it.
 #[derive(Debug)]
@@ -61,7 +64,15 @@ impl TestCa {
     /// # Errors
     /// When a name is none.
     pub fn server(&self, names: &[&str]) -> Result<Arc<ServerConfig>> {
-        self.server_with(names, |_| ())
+        self.server_with(names, &[HTTP2, HTTP1], |_| ())
+    }
+
+    /// The same for one protocol alone.
+    ///
+    /// # Errors
+    /// When a name is none.
+    pub fn server_of(&self, names: &[&str], protocol: &[u8]) -> Result<Arc<ServerConfig>> {
+        self.server_with(names, &[protocol], |_| ())
     }
 
     /// The same with a certificate that ran out in 2020.
@@ -69,7 +80,7 @@ impl TestCa {
     /// # Errors
     /// When a name is none.
     pub fn expired_server(&self, names: &[&str]) -> Result<Arc<ServerConfig>> {
-        self.server_with(names, |params| {
+        self.server_with(names, &[HTTP2, HTTP1], |params| {
             params.not_before = date_time_ymd(2019, 1, 1);
             params.not_after = date_time_ymd(2020, 1, 1);
         })
@@ -83,7 +94,12 @@ impl TestCa {
         client(&self.pem)
     }
 
-    fn server_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Result<Arc<ServerConfig>> {
+    fn server_with(
+        &self,
+        names: &[&str],
+        protocols: &[&[u8]],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Result<Arc<ServerConfig>> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
         params.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or("nameless"));
@@ -97,7 +113,7 @@ impl TestCa {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(vec![leaf.der().clone()], private)?;
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(Arc::new(config))
     }
 }
@@ -116,7 +132,7 @@ pub fn client(roots_pem: &str) -> Result<Arc<ClientConfig>> {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![HTTP1.to_vec()];
     Ok(Arc::new(config))
 }
 

@@ -51,6 +51,8 @@ impl UpstreamConfig {
 pub struct Upstream {
     address: SocketAddr,
     log: Arc<Log>,
+    /// A second handle on the listening socket, to close it at once.
+    socket: TcpListener,
     runtime: Option<Runtime>,
 }
 
@@ -68,6 +70,7 @@ impl Upstream {
         let listener = listener.with_context(|| format!("listen on {}", config.listen))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
+        let socket = listener.try_clone()?;
         let log = Arc::new(Log::new(config.log.as_deref())?);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -80,7 +83,7 @@ impl Upstream {
         };
         let site = Arc::new(routes::Site { log: log.clone(), git: config.git });
         runtime.spawn(served::accept(listener, config.tls, site));
-        Ok(Upstream { address, log, runtime: Some(runtime) })
+        Ok(Upstream { address, log, socket, runtime: Some(runtime) })
     }
 
     /// A plain one on a free port of 127.0.0.1.
@@ -137,6 +140,8 @@ impl Upstream {
 
 impl Drop for Upstream {
     fn drop(&mut self) {
+        // The runtime goes in the background; who connects from here on is refused, not accepted and dropped.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

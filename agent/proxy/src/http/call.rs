@@ -5,9 +5,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use callgate_mask::{Content, Masker, mask_text};
-use callgate_model::{CallBegin, CallId, Decision, Outcome, Reason, Verdict};
+use callgate_model::{CallBegin, CallId, Decision, Function, Outcome, Protocol, Reason, Verdict};
 use callgate_policy::{CallPermit, ConnectPermit};
 use http::{Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
@@ -16,9 +15,10 @@ use tracing::{debug, error};
 use super::body::{RequestBody, ResponseBody};
 use super::call_log::{CallLog, all_kinds};
 use super::judge::Asked;
-use super::{CutOff, Http, forward, upgrade};
+use super::upstream::Errand;
+use super::{CutOff, Http, forward, grpc, upgrade};
 use crate::Tally;
-use crate::refuse::{Refusal, status_of};
+use crate::refuse::Refusal;
 
 /// Serves one request of the connection `http`.
 ///
@@ -36,8 +36,9 @@ pub(crate) async fn serve(http: Arc<Http>, request: Request<Incoming>) -> Result
     let mask = judged.decision.obligations.mask;
     let mut decision = judged.decision;
     let mut permits = judged.permits;
-    if upgrade::wanted(&request) && !mask.is_empty() && permits.is_some() {
-        // Bytes after an upgrade pass unopened, so a promise to mask them could not be kept.
+    let opaque = asked.function.protocol == Protocol::Grpc || upgrade::wanted(&request);
+    if opaque && !mask.is_empty() && permits.is_some() {
+        // Bytes after an upgrade pass unopened, messages of gRPC undecoded: a promise to mask them could not be kept.
         decision = Decision { verdict: Verdict::Deny, reason: Reason::Unmaskable, ..decision };
         permits = None;
     }
@@ -50,7 +51,7 @@ pub(crate) async fn serve(http: Arc<Http>, request: Request<Incoming>) -> Result
         Ok(open) => open,
         Err(error) => {
             error!(%error, %call, "a call is refused because it cannot be recorded");
-            return Ok(own(Refusal::because(call, Reason::AuditUnavailable, &[]).to_http()));
+            return Ok(own(&asked.function, &Refusal::because(call, Reason::AuditUnavailable, &[])));
         }
     };
     let upgrading = upgrade::wanted(&request);
@@ -59,12 +60,12 @@ pub(crate) async fn serve(http: Arc<Http>, request: Request<Incoming>) -> Result
     let response = match permits {
         Some((connect, permit)) => match &*connect {
             Ok(connect) => carry(&http, connect, permit, asked, request, &log).await,
-            Err(refused) => refuse(&log, call, refused),
+            Err(refused) => refuse(&log, call, &asked.function, refused),
         },
-        None => refuse(&log, call, &decision),
+        None => refuse(&log, call, &asked.function, &decision),
     };
-    if upgrading {
-        http.control.upgrade(response.status() == StatusCode::SWITCHING_PROTOCOLS);
+    if upgrading && let Some(control) = &http.control {
+        control.upgrade(response.status() == StatusCode::SWITCHING_PROTOCOLS);
     }
     Ok(response)
 }
@@ -79,54 +80,60 @@ async fn carry(
     log: &Arc<CallLog>,
 ) -> Response<ResponseBody> {
     let call = permit.call();
+    let function = &asked.function;
+    let failed = |reason| failed(log, call, function, reason);
     let mask = log.mask();
     let upgrading = upgrade::wanted(&request).then(|| hyper::upgrade::on(&mut request));
     let upgrade_to = upgrading.as_ref().and_then(|_| request.headers().get(http::header::UPGRADE).cloned());
     let (mut head, body) = request.into_parts();
-    let Ok(target) = target(&asked) else { return failed(log, call, Reason::BadHead) };
+    let Ok(target) = target(&asked) else { return failed(Reason::BadHead) };
     head.uri = target;
     head.extensions.clear();
-    head.version = http::Version::HTTP_11;
     forward::request_headers(&mut head.headers, mask);
+    if function.protocol == Protocol::Grpc {
+        grpc::uncompressed(&mut head.headers);
+    }
     if let Some(protocol) = upgrade_to {
         upgrade::ask(&mut head.headers, protocol);
     }
     let request = Request::from_parts(head, RequestBody::new(body, Arc::clone(log)));
-    let sent = {
-        let mut upstream = http.upstream.lock().await;
-        upstream.send(&http.connection, connect, permit, http.judge.is_tls(), request).await
-    };
-    let response = match sent {
+    let errand = Errand { connection: &http.connection, connect, channel: http.judge.channel(), client: http.version };
+    let response = match http.upstream.send(&errand, permit, request).await {
         Ok(response) => response,
-        Err(reason) => return failed(log, call, reason),
+        Err(reason) => return failed(reason),
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return match upgrading {
             Some(client) => upgrade::switch(client, response, Arc::clone(log)),
-            None => failed(log, call, Reason::UpstreamProtocol),
+            None => failed(Reason::UpstreamProtocol),
         };
     }
     if forward::is_transfer_coded(response.headers()) {
         debug!(%call, "an answer in a coding that nobody asked for is refused");
-        return failed(log, call, Reason::UpstreamProtocol);
+        return failed(Reason::UpstreamProtocol);
     }
     let content = forward::content(response.headers());
     if !mask.is_empty() && (content.is_none() || forward::is_piece(response.status(), response.headers())) {
         debug!(%call, status = %response.status(), "an answer that cannot be masked is refused");
-        return failed(log, call, Reason::Unmaskable);
+        return failed(Reason::Unmaskable);
     }
     let (mut head, body) = response.into_parts();
     head.extensions.clear();
+    head.version = http::Version::default();
     forward::response_headers(&mut head.headers, mask);
     log.answered(head.status.as_u16(), forward::recorded(&head.headers), content);
     let masker = content.filter(|_| !mask.is_empty()).map(|content| Masker::new(mask, content));
     Response::from_parts(head, ResponseBody::relayed(body, masker, Arc::clone(log)))
 }
 
-/// The one form in which a call goes upstream: origin form, canonical path, the query as it came.
-fn target(asked: &Asked) -> Result<Uri, http::uri::InvalidUri> {
-    let Asked { function, query, .. } = asked;
-    if query.is_empty() { function.path.parse() } else { format!("{}?{query}", function.path).parse() }
+/// Where a call goes: the authority as the caller wrote it, canonical path, the query as it came.
+fn target(asked: &Asked) -> Result<Uri, http::Error> {
+    let Asked { function, authority, query, .. } = asked;
+    let target = Uri::builder().scheme(if function.tls { "https" } else { "http" }).authority(authority.as_str());
+    if query.is_empty() {
+        return target.path_and_query(function.path.as_str()).build();
+    }
+    target.path_and_query(format!("{}?{query}", function.path)).build()
 }
 
 fn begin(http: &Http, call: CallId, asked: &Asked, request: &Request<Incoming>, decision: &Decision) -> CallBegin {
@@ -152,19 +159,25 @@ fn begin(http: &Http, call: CallId, asked: &Asked, request: &Request<Incoming>, 
 }
 
 /// Refuses a call by `decision`.
-fn refuse(log: &CallLog, call: CallId, decision: &Decision) -> Response<ResponseBody> {
-    log.answered(status_of(decision.reason).as_u16(), Vec::new(), None);
+fn refuse(log: &CallLog, call: CallId, function: &Function, decision: &Decision) -> Response<ResponseBody> {
+    let response = own(function, &Refusal::new(call, decision));
+    log.answered(response.status().as_u16(), Vec::new(), None);
     log.finish(Outcome::Refused, decision.reason);
-    own(Refusal::new(call, decision).to_http())
+    response
 }
 
 /// Tells the caller that a permitted call failed on its way.
-fn failed(log: &CallLog, call: CallId, reason: Reason) -> Response<ResponseBody> {
-    log.answered(status_of(reason).as_u16(), Vec::new(), None);
+fn failed(log: &CallLog, call: CallId, function: &Function, reason: Reason) -> Response<ResponseBody> {
+    let response = own(function, &Refusal::because(call, reason, &[]));
+    log.answered(response.status().as_u16(), Vec::new(), None);
     log.finish(Outcome::Cut, reason);
-    own(Refusal::because(call, reason, &[]).to_http())
+    response
 }
 
-fn own(response: Response<Bytes>) -> Response<ResponseBody> {
-    response.map(|body| ResponseBody::Own(Some(body)))
+/// An answer of ours, in the form of the function's protocol.
+fn own(function: &Function, refusal: &Refusal<'_>) -> Response<ResponseBody> {
+    match function.protocol {
+        Protocol::Http => refusal.to_http().map(|body| ResponseBody::Own(Some(body))),
+        Protocol::Grpc => refusal.to_grpc().map(|()| ResponseBody::Own(None)),
+    }
 }

@@ -87,6 +87,7 @@ impl CallLog {
         started: Instant,
         connection: Arc<Connection>,
     ) -> Self {
+        connection.call_opened();
         let clock = Clock { started, decided: Instant::now(), headed: None };
         connection.gate.metrics.decided(clock.decided.duration_since(started).as_secs_f64());
         let state = State {
@@ -189,5 +190,6 @@ impl Clock {
 impl Drop for CallLog {
     fn drop(&mut self) {
         self.finish(Outcome::Cut, Reason::ClientGone);
+        self.connection.call_closed();
     }
 }

@@ -45,7 +45,12 @@ const CREDENTIALS: [HeaderName; 7] = [
 
 /// Makes a request's fields fit to go upstream.
 pub(crate) fn request_headers(headers: &mut HeaderMap, mask: MaskKinds) {
+    let trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     drop_hop_by_hop(headers);
+    if trailers {
+        // What gRPC asks of every hop; nothing else of it may go on (RFC 9113 §8.2.2).
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
     headers.remove(header::EXPECT);
     // Bodies are masked and recorded as they are; a coding that we do not decode would hide them.
     if headers.contains_key(header::ACCEPT_ENCODING) {

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use callgate_model::{CallId, Decision, Function, Obligations, Protocol, Reason, Service, Verdict};
 use callgate_policy::{CallPermit, CallRequest, ConnectPermit, ConnectRequest, PolicySet};
 use callgate_wire::{Authority, CanonicalPath};
-use http::{Request, header};
+use http::{Request, Version, header};
 
+use super::grpc;
 use crate::facts::Connection;
 
 /// What the calls of a connection travel in.
@@ -33,6 +34,8 @@ pub(crate) type Connect = Arc<Result<ConnectPermit, Decision>>;
 /// What a request asks for.
 pub(crate) struct Asked {
     pub(crate) function: Function,
+    /// Host and port as the caller wrote them.
+    pub(crate) authority: String,
     /// Without the `?`.
     pub(crate) query: String,
     /// A fault that decides before policy is asked.
@@ -58,50 +61,60 @@ impl Judge {
         Self { connection, channel, last: Mutex::new(None) }
     }
 
-    pub(crate) fn is_tls(&self) -> bool {
-        self.channel.is_tls()
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.channel
     }
 
     /// Reads what `request` asks for.
     pub(crate) fn read<B>(&self, request: &Request<B>) -> Asked {
         let destination = self.connection.origin.destination;
-        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        let named =
-            host.and_then(|host| Authority::parse(host, destination.port()).ok().map(|authority| authority.service));
         let mut fault = None;
-        let service = match (&self.channel, named) {
+        let named = named(request, destination.port());
+        if !self.scheme_fits(request) {
+            fault = Some(Reason::BadHead);
+        }
+        let service = match (&self.channel, &named) {
             (Channel::Tls(proven), named) => {
-                if named.is_none_or(|named| named.host() != proven.host() || named.port() != destination.port()) {
-                    fault = Some(Reason::NameMismatch);
+                let agrees = |named: &Named| named.host() == proven.host() && named.port() == destination.port();
+                if !named.as_ref().is_some_and(agrees) {
+                    fault = fault.or(Some(Reason::NameMismatch));
                 }
                 proven.clone()
             }
             (Channel::Plain, Some(named)) => {
                 if named.port() != destination.port() {
-                    fault = Some(Reason::NameMismatch);
+                    fault = fault.or(Some(Reason::NameMismatch));
                 }
-                named
+                named.service.clone()
             }
             (Channel::Plain, None) => {
-                fault = Some(Reason::NameMismatch);
+                fault = fault.or(Some(Reason::NameMismatch));
                 Service::of_address(destination)
             }
         };
+        let is_grpc = grpc::is_call(request);
         let path = match CanonicalPath::parse(request.uri().path()) {
-            Ok(path) => path.to_string(),
-            Err(_) => {
+            Ok(path) if !is_grpc || grpc::names_method(&path) => path.to_string(),
+            Ok(_) | Err(_) => {
                 fault = Some(Reason::BadHead);
                 String::new()
             }
         };
+        let authority = named.map_or_else(|| service.to_string(), |named| named.text);
         let function = Function {
-            protocol: Protocol::Http,
+            protocol: if is_grpc { Protocol::Grpc } else { Protocol::Http },
             service,
             tls: self.channel.is_tls(),
             method: request.method().as_str().to_owned(),
             path,
         };
-        Asked { function, query: request.uri().query().unwrap_or("").to_owned(), fault }
+        Asked { function, authority, query: request.uri().query().unwrap_or("").to_owned(), fault }
+    }
+
+    /// Whether the scheme is the channel's: HTTP/2 states it in each request, for HTTP/1.1 the scanner has looked.
+    fn scheme_fits<B>(&self, request: &Request<B>) -> bool {
+        let scheme = if self.channel.is_tls() { "https" } else { "http" };
+        request.version() != Version::HTTP_2 || request.uri().scheme_str() == Some(scheme)
     }
 
     /// Decides `asked`. In observe mode the call gets its permits whatever the decision is.
@@ -177,6 +190,43 @@ impl Judge {
         *last = Some((service.clone(), policies.hash().to_owned(), Arc::clone(&answer)));
         answer
     }
+}
+
+/// A service as a request names it.
+struct Named {
+    service: Service,
+    text: String,
+}
+
+impl std::ops::Deref for Named {
+    type Target = Service;
+
+    fn deref(&self) -> &Service {
+        &self.service
+    }
+}
+
+/// The service that `request` names, in `:authority` or in Host; none if it names none, or two.
+fn named<B>(request: &Request<B>, default_port: u16) -> Option<Named> {
+    let read = |text: &str| {
+        let service = Authority::parse(text, default_port).ok()?.service;
+        Some(Named { service, text: text.to_owned() })
+    };
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return None;
+    }
+    let host = match host {
+        Some(host) => Some(read(host.to_str().ok()?)?),
+        None => None,
+    };
+    // In HTTP/1.1 only the absolute form has one, and the scanner has compared it with Host.
+    let Some(authority) = request.uri().authority().filter(|_| request.version() == Version::HTTP_2) else {
+        return host;
+    };
+    let authority = read(authority.as_str())?;
+    host.is_none_or(|host| host.service == authority.service).then_some(authority)
 }
 
 /// Decides whether `connection` may connect to `service`, and notes it for the connection's record.

@@ -17,7 +17,9 @@ use callgate_model::{
 };
 use callgate_policy::PolicySet;
 use callgate_proto::decode_record;
-use callgate_proxy::{DeclaredServices, Gate, Ground, Limits, Listener, Metrics, Names, OwnPorts, Tallies};
+use callgate_proxy::{
+    DeclaredServices, Gate, Ground, Limits, Listener, Metrics, Names, OwnPorts, Tallies, UpstreamTls,
+};
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -123,7 +125,7 @@ impl FlowGate {
             roster: Arc::new(roster),
             policies: Arc::new(ArcSwap::from_pointee(policies)),
             authority,
-            upstream_tls: upstream_config(&roots, &[b"http/1.1"])?,
+            upstream_tls: UpstreamTls::new(&*upstream_config(&roots, &[])?),
             attestor: Arc::new(Attestor::new()),
             recorder: recorder.clone(),
             names: Names::new(DeclaredServices::new(declared)),
@@ -169,7 +171,7 @@ impl Drop for FlowGate {
     fn drop(&mut self) {
         self.stopping.cancel();
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+            runtime.shutdown_background();
         }
     }
 }

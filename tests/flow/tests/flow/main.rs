@@ -4,5 +4,6 @@
 
 mod calls;
 mod gate;
+mod h2;
 mod harness;
 mod hidden;

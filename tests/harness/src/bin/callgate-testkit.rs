@@ -127,7 +127,8 @@ fn upstream(options: UpstreamOptions) -> Result<()> {
         }
         _ => None,
     };
-    let upstream = Upstream::start(UpstreamConfig { listen: options.listen, tls, log: options.log, netns: None, git: None })?;
+    let upstream =
+        Upstream::start(UpstreamConfig { listen: options.listen, tls, log: options.log, netns: None, git: None })?;
     serve(upstream.address(), &options.common)
 }
 

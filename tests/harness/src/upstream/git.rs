@@ -51,7 +51,7 @@ fn response(answer: &[u8]) -> Result<Response<Bytes>> {
         let (name, value) = line.split_once(':').context("a field without a colon")?;
         let value = value.trim();
         if name.eq_ignore_ascii_case("status") {
-            *response.status_mut() = StatusCode::from_bytes(value[..3.min(value.len())].as_bytes())?;
+            *response.status_mut() = StatusCode::from_bytes(&value.as_bytes()[..3.min(value.len())])?;
         } else {
             response.headers_mut().append(name.parse::<HeaderName>()?, HeaderValue::from_str(value)?);
         }
