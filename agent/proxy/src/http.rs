@@ -6,13 +6,16 @@
 mod body;
 mod call;
 mod call_log;
+mod coding;
 mod flood;
 mod forward;
 mod grpc;
 mod h1;
 mod h2;
 mod judge;
+mod pipe;
 mod strict;
+mod tap;
 mod upgrade;
 mod upstream;
 

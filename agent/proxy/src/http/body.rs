@@ -1,13 +1,12 @@
 //! The bodies of a call on their way through: recorded, and the response masked.
 //!
-//! Bytes stream: what is held back is what the masker needs, no more.
+//! Bytes stream: what is held back is what the masker needs, no more. How: [`pipe`](super::pipe).
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use callgate_mask::Masker;
 use callgate_model::{Direction, Outcome, Reason};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
@@ -16,6 +15,7 @@ use hyper::body::Incoming;
 use super::CutOff;
 use super::call_log::CallLog;
 use super::forward;
+use super::pipe::Pipe;
 
 /// A request's body on its way upstream.
 pub(crate) struct RequestBody {
@@ -68,78 +68,98 @@ pub(crate) enum ResponseBody {
 /// The service's body, masked as policy demands.
 pub(crate) struct Relayed {
     inner: Incoming,
-    masker: Option<Masker>,
+    pipe: Option<Pipe>,
     log: Arc<CallLog>,
     trailers: Option<HeaderMap>,
-    ended: bool,
+    stage: Stage,
+}
+
+/// How far a body is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The service may send more.
+    Open,
+    /// The service has sent all; the pipe still holds something, and trailers may follow.
+    Draining,
+    /// Everything was given on.
+    Ended,
 }
 
 impl ResponseBody {
-    pub(crate) fn relayed(inner: Incoming, masker: Option<Masker>, log: Arc<CallLog>) -> Self {
+    pub(crate) fn relayed(inner: Incoming, pipe: Option<Pipe>, log: Arc<CallLog>) -> Self {
         if inner.is_end_stream() {
             log.finish(Outcome::Complete, Reason::Permitted);
             return Self::Own(None);
         }
-        Self::Relayed(Box::new(Relayed { inner, masker, log, trailers: None, ended: false }))
+        Self::Relayed(Box::new(Relayed { inner, pipe, log, trailers: None, stage: Stage::Open }))
     }
 }
 
 impl Relayed {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+        if self.stage == Stage::Ended {
+            return Poll::Ready(None);
+        }
+        match self.next(cx) {
+            Poll::Ready(Ok(frame)) => {
+                if frame.is_none() || self.stage == Stage::Ended {
+                    self.stage = Stage::Ended;
+                    self.log.finish(Outcome::Complete, Reason::Permitted);
+                }
+                Poll::Ready(frame.map(Ok))
+            }
+            Poll::Ready(Err(reason)) => {
+                self.stage = Stage::Ended;
+                self.log.finish(Outcome::Cut, reason);
+                Poll::Ready(Some(Err(CutOff(reason))))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Reason>> {
         loop {
-            if let Some(trailers) = self.trailers.take() {
-                self.ended = true;
-                self.log.finish(Outcome::Complete, Reason::Permitted);
-                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            if let Some(pipe) = &mut self.pipe
+                && let Some(out) = pipe.next(&self.log)?
+            {
+                return Poll::Ready(Ok(Some(Frame::data(out))));
             }
-            if self.ended {
-                return Poll::Ready(None);
+            if self.stage == Stage::Draining {
+                self.stage = Stage::Ended;
+                return Poll::Ready(Ok(self.trailers.take().map(Frame::trailers)));
             }
-            let out = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.pass(data),
+            match Pin::new(&mut self.inner).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => match &mut self.pipe {
+                        Some(pipe) => pipe.feed(data),
+                        None => {
+                            self.log.body(Direction::Response, &data)?;
+                            if !data.is_empty() {
+                                return Poll::Ready(Ok(Some(Frame::data(data))));
+                            }
+                        }
+                    },
                     Err(frame) => {
                         self.trailers = frame.into_trailers().ok().map(|t| forward::masked_trailers(t, &self.log));
-                        self.rest()
+                        self.drain();
                     }
                 },
-                Some(Err(_)) => Err(Reason::UpstreamProtocol),
-                None => {
-                    self.ended = true;
-                    self.rest()
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Reason::UpstreamProtocol)),
+                Poll::Ready(None) => self.drain(),
+                Poll::Pending => {
+                    // Nothing more for now: what an encoder has gathered must not wait for it.
+                    let gathered = self.pipe.as_mut().map(Pipe::flush).transpose()?.flatten();
+                    return gathered.map_or(Poll::Pending, |out| Poll::Ready(Ok(Some(Frame::data(out)))));
                 }
-            };
-            let out = match out.and_then(|out| self.log.body(Direction::Response, &out).map(|()| out)) {
-                Ok(out) => out,
-                Err(reason) => {
-                    self.ended = true;
-                    self.log.finish(Outcome::Cut, reason);
-                    return Poll::Ready(Some(Err(CutOff(reason))));
-                }
-            };
-            if self.ended {
-                self.log.finish(Outcome::Complete, Reason::Permitted);
-            }
-            if !out.is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(out))));
             }
         }
     }
 
-    fn pass(&mut self, data: Bytes) -> Result<Bytes, Reason> {
-        let Some(masker) = &mut self.masker else { return Ok(data) };
-        let mut out = Vec::with_capacity(data.len() + 64);
-        masker.push(&data, &mut out).map_err(|_| Reason::Unmaskable)?;
-        Ok(out.into())
-    }
-
-    /// What the masker still held when the body ended.
-    fn rest(&mut self) -> Result<Bytes, Reason> {
-        let Some(mut masker) = self.masker.take() else { return Ok(Bytes::new()) };
-        let mut out = Vec::new();
-        masker.finish(&mut out).map_err(|_| Reason::Unmaskable)?;
-        self.log.masked(masker.findings());
-        Ok(out.into())
+    fn drain(&mut self) {
+        self.stage = Stage::Draining;
+        if let Some(pipe) = &mut self.pipe {
+            pipe.end();
+        }
     }
 }
 
@@ -157,7 +177,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(body) => body.is_none(),
-            Self::Relayed(relayed) => relayed.ended && relayed.trailers.is_none(),
+            Self::Relayed(relayed) => relayed.stage == Stage::Ended,
         }
     }
 
@@ -165,8 +185,8 @@ impl Body for ResponseBody {
         match self {
             Self::Own(body) => SizeHint::with_exact(body.as_ref().map_or(0, |b| b.len() as u64)),
             // A masked body may grow or shrink.
-            Self::Relayed(relayed) if relayed.masker.is_some() => SizeHint::default(),
-            Self::Relayed(relayed) if relayed.ended => SizeHint::with_exact(0),
+            Self::Relayed(relayed) if relayed.pipe.is_some() => SizeHint::default(),
+            Self::Relayed(relayed) if relayed.stage == Stage::Ended => SizeHint::with_exact(0),
             Self::Relayed(relayed) => relayed.inner.size_hint(),
         }
     }

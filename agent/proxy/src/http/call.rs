@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use callgate_mask::{Content, Masker, mask_text};
+use callgate_mask::{Masker, mask_text};
 use callgate_model::{CallBegin, CallId, Decision, Function, Outcome, Protocol, Reason, Verdict};
 use callgate_policy::{CallPermit, ConnectPermit};
 use http::{Request, Response, StatusCode, Uri};
@@ -15,6 +15,7 @@ use tracing::{debug, error};
 use super::body::{RequestBody, ResponseBody};
 use super::call_log::{CallLog, all_kinds};
 use super::judge::Asked;
+use super::pipe::Pipe;
 use super::upstream::Errand;
 use super::{CutOff, Http, forward, grpc, upgrade};
 use crate::Tally;
@@ -55,8 +56,8 @@ pub(crate) async fn serve(http: Arc<Http>, request: Request<Incoming>) -> Result
         }
     };
     let upgrading = upgrade::wanted(&request);
-    let content = forward::content(request.headers()).unwrap_or(Content::Text);
-    let log = Arc::new(CallLog::new(open, content, mask, started, Arc::clone(connection)));
+    let reading = forward::reading(request.headers());
+    let log = Arc::new(CallLog::new(open, reading, mask, started, Arc::clone(connection)));
     let response = match permits {
         Some((connect, permit)) => match &*connect {
             Ok(connect) => carry(&http, connect, permit, asked, request, &log).await,
@@ -112,8 +113,8 @@ async fn carry(
         debug!(%call, "an answer in a coding that nobody asked for is refused");
         return failed(Reason::UpstreamProtocol);
     }
-    let content = forward::content(response.headers());
-    if !mask.is_empty() && (content.is_none() || forward::is_piece(response.status(), response.headers())) {
+    let reading = forward::reading(response.headers());
+    if !mask.is_empty() && (reading.is_none() || forward::is_piece(response.status(), response.headers())) {
         debug!(%call, status = %response.status(), "an answer that cannot be masked is refused");
         return failed(Reason::Unmaskable);
     }
@@ -121,9 +122,10 @@ async fn carry(
     head.extensions.clear();
     head.version = http::Version::default();
     forward::response_headers(&mut head.headers, mask);
-    log.answered(head.status.as_u16(), forward::recorded(&head.headers), content);
-    let masker = content.filter(|_| !mask.is_empty()).map(|content| Masker::new(mask, content));
-    Response::from_parts(head, ResponseBody::relayed(body, masker, Arc::clone(log)))
+    log.answered(head.status.as_u16(), forward::recorded(&head.headers), reading);
+    let masked = reading.filter(|_| !mask.is_empty());
+    let pipe = masked.map(|reading| Pipe::new(reading.codings, Masker::new(mask, reading.content)));
+    Response::from_parts(head, ResponseBody::relayed(body, pipe, Arc::clone(log)))
 }
 
 /// Where a call goes: the authority as the caller wrote it, canonical path, the query as it came.

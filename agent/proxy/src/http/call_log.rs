@@ -6,9 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use callgate_audit::{EndFacts, OpenCall};
-use callgate_mask::{Content, Masker, kinds_named};
+use callgate_mask::kinds_named;
 use callgate_model::{Direction, Header, Latency, MaskKinds, Outcome, Reason};
 
+use super::coding::Codings;
+use super::forward::Reading;
+use super::tap::Tap;
 use crate::Tally;
 use crate::facts::Connection;
 
@@ -41,48 +44,10 @@ struct Clock {
     headed: Option<Instant>,
 }
 
-/// One body on its way into the record.
-struct Tap {
-    /// None: what passes is masked already, or cannot be (then nothing is kept).
-    masker: Option<Masker>,
-    keep: bool,
-    bytes: u64,
-    buffer: Vec<u8>,
-}
-
-impl Tap {
-    fn new(content: Content) -> Self {
-        Self { masker: Some(Masker::new(all_kinds(), content)), keep: true, bytes: 0, buffer: Vec::new() }
-    }
-
-    fn feed(&mut self, open: &mut OpenCall, direction: Direction, data: &[u8]) -> Result<(), Reason> {
-        self.bytes += data.len() as u64;
-        if !self.keep {
-            return Ok(());
-        }
-        let Some(masker) = &mut self.masker else {
-            open.body(direction, data);
-            return Ok(());
-        };
-        self.buffer.clear();
-        masker.push(data, &mut self.buffer).map_err(|_| Reason::Internal)?;
-        open.body(direction, &self.buffer);
-        Ok(())
-    }
-
-    fn finish(&mut self, open: &mut OpenCall, direction: Direction) {
-        let Some(mut masker) = self.masker.take().filter(|_| self.keep && self.bytes > 0) else { return };
-        self.buffer.clear();
-        if masker.finish(&mut self.buffer).is_ok() {
-            open.body(direction, &self.buffer);
-        }
-    }
-}
-
 impl CallLog {
     pub(crate) fn new(
         open: OpenCall,
-        request: Content,
+        request: Option<Reading>,
         mask: MaskKinds,
         started: Instant,
         connection: Arc<Connection>,
@@ -93,7 +58,7 @@ impl CallLog {
         let state = State {
             open: Some(open),
             request: Tap::new(request),
-            response: Tap::new(Content::Text),
+            response: Tap::closed(),
             status: 0,
             headers: Vec::new(),
             masked: 0,
@@ -107,17 +72,20 @@ impl CallLog {
         self.mask
     }
 
-    /// Notes the head of the answer; `content` is none where the body cannot be masked and so is not kept.
-    pub(crate) fn answered(&self, status: u16, headers: Vec<Header>, content: Option<Content>) {
+    /// Notes the head of the answer; `reading` is none where the body cannot be masked and so is not kept.
+    pub(crate) fn answered(&self, status: u16, headers: Vec<Header>, reading: Option<Reading>) {
         let mut state = self.state();
         state.status = status;
         state.headers = headers;
         state.clock.headed = Some(Instant::now());
-        match content {
-            None => state.response.keep = false,
-            Some(_) if self.mask.covers(all_kinds()) => state.response.masker = None,
-            Some(content) => state.response = Tap::new(content),
-        }
+        state.response = match reading {
+            // What comes is decoded and masked by then.
+            Some(_) if self.mask.covers(all_kinds()) => Tap::plain(),
+            Some(reading) if !self.mask.is_empty() => {
+                Tap::new(Some(Reading { codings: Codings::default(), ..reading }))
+            }
+            reading => Tap::new(reading),
+        };
     }
 
     /// Keeps a piece of a body.
@@ -140,8 +108,8 @@ impl CallLog {
     /// Counts bytes that passed unopened after an upgrade.
     pub(crate) fn carried(&self, up: u64, down: u64) {
         let mut state = self.state();
-        state.request.bytes += up;
-        state.response.bytes += down;
+        state.request.add(up);
+        state.response.add(down);
     }
 
     /// Counts findings that were replaced in what the caller got.
@@ -162,8 +130,8 @@ impl CallLog {
             reason,
             status: guard.status,
             headers: std::mem::take(&mut guard.headers),
-            request_bytes: guard.request.bytes,
-            response_bytes: guard.response.bytes,
+            request_bytes: guard.request.bytes(),
+            response_bytes: guard.response.bytes(),
             masked: guard.masked,
             latency: guard.clock.latency(),
         });

@@ -5,6 +5,7 @@ use callgate_model::{Header, MaskKinds};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::call_log::{CallLog, all_kinds};
+use super::coding::{self, Codings};
 
 /// Fields that belong to one connection (RFC 9110 §7.6.1), framing included: hyper writes its own.
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -52,10 +53,8 @@ pub(crate) fn request_headers(headers: &mut HeaderMap, mask: MaskKinds) {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     headers.remove(header::EXPECT);
-    // Bodies are masked and recorded as they are; a coding that we do not decode would hide them.
-    if headers.contains_key(header::ACCEPT_ENCODING) {
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    }
+    // A coding that we do not decode would hide a body from the masker and from the record.
+    coding::reduce_accepted(headers);
     if !mask.is_empty() {
         for name in &PIECES {
             headers.remove(name);
@@ -132,19 +131,25 @@ pub(crate) fn recorded(headers: &HeaderMap) -> Vec<Header> {
     headers.iter().map(one).collect()
 }
 
-/// How the masker has to read a body with these fields; none where it cannot: a coding hides it.
-pub(crate) fn content(headers: &HeaderMap) -> Option<Content> {
-    let plain = headers
-        .get_all(header::CONTENT_ENCODING)
-        .iter()
-        .all(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"));
-    if !plain || !readable_charset(headers) {
+/// How a body has to be read.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading {
+    pub(crate) content: Content,
+    pub(crate) codings: Codings,
+}
+
+/// How a body with these fields has to be read; none where it cannot be: a coding hides it.
+pub(crate) fn reading(headers: &HeaderMap) -> Option<Reading> {
+    let codings = Codings::of(headers)?;
+    if !readable_charset(headers) || headers.get(GRPC_ENCODING).is_some_and(|coding| coding != "identity") {
         return None;
     }
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let kind = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    Some(if kind.ends_with("/json") || kind.ends_with("+json") { Content::Json } else { Content::Text })
+    Some(Reading { content: Content::of(kind), codings })
 }
+
+/// How messages of gRPC are compressed within an uncompressed body.
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// Whether text with these fields reads as bytes of ASCII with something around them; UTF-16 and kin do not.
 fn readable_charset(headers: &HeaderMap) -> bool {
@@ -205,13 +210,16 @@ mod tests {
     }
 
     #[test]
-    fn a_coded_body_cannot_be_masked() {
-        assert!(content(&map(&[("content-type", "text/plain; charset=UTF-16")])).is_none());
-        assert!(content(&map(&[("content-type", "text/plain; charset=\"utf-8\"")])).is_some());
+    fn a_body_in_an_unknown_coding_cannot_be_read() {
+        assert!(reading(&map(&[("content-type", "text/plain; charset=UTF-16")])).is_none());
+        assert!(reading(&map(&[("content-type", "text/plain; charset=\"utf-8\"")])).is_some());
         assert!(is_transfer_coded(&map(&[("transfer-encoding", "gzip, chunked")])));
         assert!(!is_transfer_coded(&map(&[("transfer-encoding", "Chunked")])));
-        assert!(content(&map(&[("content-encoding", "gzip")])).is_none());
-        assert!(content(&map(&[("content-encoding", "identity")])).is_some());
-        assert_eq!(content(&map(&[("content-type", "application/problem+json; charset=utf-8")])), Some(Content::Json));
+        assert!(reading(&map(&[("content-encoding", "compress")])).is_none());
+        assert!(reading(&map(&[("content-encoding", "gzip")])).is_some_and(|reading| !reading.codings.is_plain()));
+        assert!(reading(&map(&[("content-encoding", "identity")])).is_some_and(|reading| reading.codings.is_plain()));
+        assert!(reading(&map(&[("grpc-encoding", "gzip")])).is_none());
+        let json = map(&[("content-type", "application/problem+json; charset=utf-8")]);
+        assert_eq!(reading(&json).map(|reading| reading.content), Some(Content::Json));
     }
 }

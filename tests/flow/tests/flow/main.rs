@@ -3,6 +3,7 @@
 //! One binary for all (linking is the dear part); one file a subject.
 
 mod calls;
+mod coded;
 mod gate;
 mod h2;
 mod harness;
