@@ -25,4 +25,4 @@ pub use record::{
     Header, KernelDenial, KernelEvent, Latency, Outcome, PolicyChange, Record, RecordKind,
 };
 pub use service::{Service, ServiceError};
-pub use workload::{Executable, FailMode, Mode, Process, Workload};
+pub use workload::{Executable, FailMode, Mode, Process, Workload, WorkloadName, WorkloadNameError};
