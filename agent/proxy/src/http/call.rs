@@ -42,14 +42,15 @@ pub(crate) async fn serve(http: Arc<Http>, request: Request<Incoming>) -> Result
         permits = None;
     }
     connection.gate.metrics.call(asked.function.protocol, decision.verdict, decision.reason);
-    if decision.verdict == Verdict::Deny {
-        Tally::add(&connection.tally.denied, 1);
+    if decision.verdict == Verdict::Deny && permits.is_some() {
+        Tally::add(&connection.tally.observed, 1);
     }
     let begin = begin(&http, call, &asked, &request, &decision);
     let open = match connection.gate.recorder.begin(begin) {
         Ok(open) => open,
         Err(error) => {
             error!(%error, %call, "a call is refused because it cannot be recorded");
+            connection.count_refused(Reason::AuditUnavailable);
             return Ok(own(Refusal::because(call, Reason::AuditUnavailable, &[]).to_http()));
         }
     };
@@ -155,6 +156,7 @@ fn begin(http: &Http, call: CallId, asked: &Asked, request: &Request<Incoming>, 
 fn refuse(log: &CallLog, call: CallId, decision: &Decision) -> Response<ResponseBody> {
     log.answered(status_of(decision.reason).as_u16(), Vec::new(), None);
     log.finish(Outcome::Refused, decision.reason);
+    log.connection().count_refused(decision.reason);
     own(Refusal::new(call, decision).to_http())
 }
 
@@ -162,6 +164,7 @@ fn refuse(log: &CallLog, call: CallId, decision: &Decision) -> Response<Response
 fn failed(log: &CallLog, call: CallId, reason: Reason) -> Response<ResponseBody> {
     log.answered(status_of(reason).as_u16(), Vec::new(), None);
     log.finish(Outcome::Cut, reason);
+    Tally::add(&log.connection().tally.failed, 1);
     own(Refusal::because(call, reason, &[]).to_http())
 }
 
