@@ -81,9 +81,15 @@ async fn end(config: &Config, stale: &Stale) -> Result<()> {
     callgate_redirect::remove_pins(&config.bpffs, &enrolment.instance)?;
     if let Some(spool) = enrolment.spool.as_deref().filter(|spool| spool.exists()) {
         let stream = StreamId(format!("{}/{}", config.node_name(), enrolment.instance));
-        let (recorder, _) = Recorder::open(SpoolConfig::new(spool, stream))?;
-        if ship(config, recorder, &enrolment.instance).await? {
-            std::fs::remove_dir_all(spool)?;
+        match Recorder::open(SpoolConfig::new(spool, stream)) {
+            Ok((recorder, _)) => {
+                if ship(config, recorder, &enrolment.instance).await? {
+                    std::fs::remove_dir_all(spool)?;
+                }
+            }
+            // Evidence, and no reason to keep later runs from starting; told again by `ship_left_spools`.
+            Err(AuditError::Corrupt { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     stale.forget(&config.state_dir)?;

@@ -57,6 +57,16 @@ pub struct Config {
     pub enroll: Vec<EnrollEntry>,
 }
 
+/// Marks an error as the configuration's: the commands end with exit code 2 then.
+#[derive(Clone, Debug)]
+pub struct Unfit(String);
+
+impl std::fmt::Display for Unfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A declared service.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -139,9 +149,9 @@ impl Config {
     /// # Errors
     /// Names the file, and for an unknown or unfit key its line.
     pub fn read(path: &Path) -> Result<Self> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read the config `{}`", path.display()))?;
-        Self::parse(&text).with_context(|| format!("in the config `{}`", path.display()))
+        let text = std::fs::read_to_string(path)
+            .with_context(|| Unfit(format!("cannot read the config `{}`", path.display())))?;
+        Self::parse(&text).with_context(|| Unfit(format!("in the config `{}`", path.display())))
     }
 
     /// Parses the text of a file.

@@ -10,6 +10,7 @@ use callgate_daemon::{
     Agent, CONFIG_DIR, Config, Policies, Setup, check, control, forbid_core_dumps, keep_memory_private, logging,
 };
 use callgate_identity::Authority;
+use callgate_model::causes;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
     let (config, policies) = match prepare(&args) {
         Ok(prepared) => prepared,
         Err(error) => {
-            eprintln!("callgate-agent: {error:#}");
+            eprintln!("callgate-agent: {}", causes(error.as_ref()));
             return ExitCode::from(CONFIGURATION);
         }
     };
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
     match run(config, policies) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("callgate-agent: {error:#}");
+            eprintln!("callgate-agent: {}", causes(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -197,8 +197,8 @@ pub async fn status(args: StatusArgs) -> Result<ExitCode> {
     for alarm in &status.alarms {
         println!("alarm      {} ({})", alarm.text, since(alarm));
     }
-    println!("workloads  {} with {} open connections", status.workloads, status.connections);
-    println!("policies   {} in set {}", status.policies, status.policy_set);
+    println!("workloads  {}, open connections {}", status.workloads, status.connections);
+    println!("policies   {}, set {}", status.policies, status.policy_set);
     println!(
         "spool      {} of {} MiB; record {} of {} acknowledged",
         spool.bytes >> 20,

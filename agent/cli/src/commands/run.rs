@@ -13,7 +13,7 @@ use callgate_collector::{Listen, Server, Store};
 use callgate_daemon::{Agent, Config, Policies, STATE_DIR, Setup, Tally, logging};
 use callgate_enroll::cgroup;
 use callgate_identity::Authority;
-use callgate_model::{EnrolmentChange, FailMode, Mode, SessionId, Workload, WorkloadName};
+use callgate_model::{EnrolmentChange, FailMode, Mode, SessionId, Workload, WorkloadName, causes};
 
 use clap::Args;
 
@@ -95,7 +95,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
             return ExitCode::from(USAGE);
         }
         Err(error) => {
-            eprintln!("callgate: {error:#}");
+            eprintln!("callgate: {}", causes(error.as_ref()));
             return ExitCode::from(USAGE);
         }
     };
@@ -106,7 +106,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("callgate: {error:#}");
+    eprintln!("callgate: {}", causes(error.as_ref()));
     ExitCode::from(RUN_FAILED)
 }
 

@@ -267,10 +267,11 @@ impl Agent {
     fn forget_files(&self, path: &Path, but: Option<CgroupId>) {
         for enrolment in Enrolment::all(&self.config.state_dir).into_iter().flatten() {
             let other = enrolment.instance == self.instance && enrolment.cgroup_path == path;
-            if other && Some(enrolment.cgroup) != but {
-                if let Err(error) = enrolment.remove(&self.config.state_dir) {
-                    warn!(%error, "what was written down of an earlier enrolment stays");
-                }
+            if other
+                && Some(enrolment.cgroup) != but
+                && let Err(error) = enrolment.remove(&self.config.state_dir)
+            {
+                warn!(%error, "what was written down of an earlier enrolment stays");
             }
         }
     }
