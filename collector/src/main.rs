@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use callgate_collector::{Config, LogFormat, PeerGuard, Server, Store, serve_guarded};
+use callgate_model::causes;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,9 +17,9 @@ use tokio::signal::unix::{SignalKind, signal};
 #[command(
     version,
     after_help = "Exit codes:
-  0  stopped by a signal
-  1  failed while it ran
-  2  wrong usage or config
+  0  stopped in order (--check: fit)
+  1  failed
+  2  usage or configuration
 
 Example:
   callgate-collector --config /etc/callgate/collector.toml
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
     let config = match options.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("callgate-collector: {error}");
+            eprintln!("callgate-collector: {}", causes(&error));
             return ExitCode::from(2);
         }
     };
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
     match run(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("callgate-collector: {error:#}");
+            eprintln!("callgate-collector: {}", causes(error.as_ref()));
             ExitCode::FAILURE
         }
     }

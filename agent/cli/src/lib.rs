@@ -3,5 +3,6 @@
 //! A library beside the binary so that its parts are tested without starting it.
 
 pub mod commands;
+mod offline;
 pub mod run;
 pub mod sweep;

@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
-use callgate::commands::{audit, control, doctor, policy, run, session};
+use callgate::commands::{USAGE, audit, control, doctor, policy, run, session};
 use callgate::run::stage;
+use callgate_daemon::Unfit;
+use callgate_model::causes;
 use clap::{Parser, Subcommand};
 
 /// A checkpoint for every call that leaves this node.
@@ -58,8 +60,8 @@ fn main() -> ExitCode {
         Command::Doctor(args) => block_on(doctor::run(args)),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("callgate: {error:#}");
-        ExitCode::FAILURE
+        eprintln!("callgate: {}", causes(error.as_ref()));
+        if error.downcast_ref::<Unfit>().is_some() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
     })
 }
 

@@ -30,8 +30,27 @@ pub async fn sweep(config: &Config) -> Result<Vec<String>> {
         end(config, &stale).await.with_context(|| format!("cannot remove what the crashed `{instance}` left"))?;
         swept.push(instance);
     }
+    swept.extend(forget_idle_pins(config)?);
     ship_left_spools(config).await?;
     Ok(swept)
+}
+
+/// Map pins of runs that died between loading the programs and enrolling, and so enforce nothing.
+///
+/// Pins with links stay, also where no enrolment here names them: a run with another state directory, killed while its
+/// command lives, has its pins alone, and without them that command would go around the gate.
+fn forget_idle_pins(config: &Config) -> Result<Vec<String>> {
+    let mut forgotten = Vec::new();
+    for instance in callgate_redirect::instances(&config.bpffs).unwrap_or_default() {
+        if !instance.starts_with(RUN) {
+            continue;
+        }
+        let removed = callgate_redirect::remove_idle_pins(&config.bpffs, &instance);
+        if removed.with_context(|| format!("cannot remove the pins of `{instance}`"))? {
+            forgotten.push(instance);
+        }
+    }
+    Ok(forgotten)
 }
 
 /// Spools of runs whose collector could not be reached at their end.
@@ -62,9 +81,15 @@ async fn end(config: &Config, stale: &Stale) -> Result<()> {
     callgate_redirect::remove_pins(&config.bpffs, &enrolment.instance)?;
     if let Some(spool) = enrolment.spool.as_deref().filter(|spool| spool.exists()) {
         let stream = StreamId(format!("{}/{}", config.node_name(), enrolment.instance));
-        let (recorder, _) = Recorder::open(SpoolConfig::new(spool, stream))?;
-        if ship(config, recorder, &enrolment.instance).await? {
-            std::fs::remove_dir_all(spool)?;
+        match Recorder::open(SpoolConfig::new(spool, stream)) {
+            Ok((recorder, _)) => {
+                if ship(config, recorder, &enrolment.instance).await? {
+                    std::fs::remove_dir_all(spool)?;
+                }
+            }
+            // Evidence, and no reason to keep later runs from starting; told again by `ship_left_spools`.
+            Err(AuditError::Corrupt { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     stale.forget(&config.state_dir)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use callgate_model::Mode;
+use callgate_model::{Mode, WorkloadName};
 use serde::Deserialize;
 
 /// Where `callgate-agent` keeps its state unless told otherwise.
@@ -19,8 +19,8 @@ pub const CONFIG_DIR: &str = "/etc/callgate";
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Directory of `*.cedar` files.
-    pub policy_dir: PathBuf,
+    /// Directory of `*.cedar` files; none: see [`Config::policies`].
+    pub policy_dir: Option<PathBuf>,
     /// Spool, enrolments, embedded store. Root-owned.
     pub state_dir: PathBuf,
     /// Control socket and trust bundles.
@@ -57,6 +57,16 @@ pub struct Config {
     pub enroll: Vec<EnrollEntry>,
 }
 
+/// Marks an error as the configuration's: the commands end with exit code 2 then.
+#[derive(Clone, Debug)]
+pub struct Unfit(String);
+
+impl std::fmt::Display for Unfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A declared service.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -74,7 +84,7 @@ pub struct EnrollEntry {
     /// Path below the cgroup v2 mount.
     pub cgroup: PathBuf,
     /// Name in policies and records: `cgroup/NAME`; none: the path.
-    pub name: Option<String>,
+    pub name: Option<WorkloadName>,
     /// `enforce` or `observe`.
     #[serde(default)]
     pub mode: Mode,
@@ -111,7 +121,7 @@ impl Level {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            policy_dir: Path::new(CONFIG_DIR).join("policies"),
+            policy_dir: None,
             state_dir: STATE_DIR.into(),
             runtime_dir: RUNTIME_DIR.into(),
             bpffs: "/sys/fs/bpf".into(),
@@ -139,9 +149,9 @@ impl Config {
     /// # Errors
     /// Names the file, and for an unknown or unfit key its line.
     pub fn read(path: &Path) -> Result<Self> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read the config `{}`", path.display()))?;
-        Self::parse(&text).with_context(|| format!("in the config `{}`", path.display()))
+        let text = std::fs::read_to_string(path)
+            .with_context(|| Unfit(format!("cannot read the config `{}`", path.display())))?;
+        Self::parse(&text).with_context(|| Unfit(format!("in the config `{}`", path.display())))
     }
 
     /// Parses the text of a file.
@@ -160,6 +170,12 @@ impl Config {
             bail!("`connections_max` is 0, so nothing could ever connect");
         }
         Ok(config)
+    }
+
+    /// Where the policies of a host are: `policy_dir`, or below [`CONFIG_DIR`].
+    #[must_use]
+    pub fn policies(&self) -> PathBuf {
+        self.policy_dir.clone().unwrap_or_else(|| Path::new(CONFIG_DIR).join("policies"))
     }
 
     /// Age of the heartbeat at which the kernel refuses.
@@ -219,6 +235,12 @@ mod tests {
     fn an_unknown_key_is_named_with_its_line() {
         let error = format!("{:#}", Config::parse("log_level = \"info\"\npolicy_dri = \"x\"\n").unwrap_err());
         assert!(error.contains("policy_dri") && error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_name_that_policy_could_not_tell_apart_is_refused() {
+        let error = format!("{:#}", Config::parse("[[enroll]]\ncgroup = \"a\"\nname = \"x/y\"\n").unwrap_err());
+        assert!(error.contains("`x/y` is no name of a workload") && error.contains("line 3"), "{error}");
     }
 
     #[test]

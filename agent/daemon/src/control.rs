@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use callgate_enroll::peer_is_enrolled;
-use callgate_model::{Mode, Workload};
+use callgate_model::{Mode, Workload, WorkloadName};
 use callgate_proto::v1::control_server::{Control, ControlServer};
 use callgate_proto::v1::{
     EnrollReply, EnrollRequest, EnrolledWorkload, Mode as ProtoMode, StatusReply, StatusRequest, UnenrollReply,
@@ -26,20 +26,33 @@ pub fn socket_path(runtime_dir: &Path) -> PathBuf {
     runtime_dir.join("agent.sock")
 }
 
-/// Serves the control socket at `path` until `stopping`.
+/// Listens at `path`, in place of a socket that a killed agent left.
 ///
 /// # Errors
 /// If the socket cannot be made.
-pub async fn serve(agent: Arc<Agent>, path: PathBuf, stopping: CancellationToken) -> Result<()> {
-    match std::fs::remove_file(&path) {
+pub fn listen(path: &Path) -> Result<UnixListener> {
+    match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot replace `{}`", path.display()));
         }
         _ => {}
     }
-    let listener = UnixListener::bind(&path).with_context(|| format!("cannot listen on `{}`", path.display()))?;
-    rustix::fs::chmod(&path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
+    let listener = UnixListener::bind(path).with_context(|| format!("cannot listen on `{}`", path.display()))?;
+    rustix::fs::chmod(path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
         .with_context(|| format!("cannot protect `{}`", path.display()))?;
+    Ok(listener)
+}
+
+/// Serves the control socket that [`listen`] made at `path` until `stopping`.
+///
+/// # Errors
+/// If serving fails.
+pub async fn serve(
+    agent: Arc<Agent>,
+    listener: UnixListener,
+    path: PathBuf,
+    stopping: CancellationToken,
+) -> Result<()> {
     let guard = Arc::clone(&agent);
     let peers = UnixListenerStream::new(listener).filter(move |peer| match peer {
         Ok(stream) => admitted(&guard, stream),
@@ -83,13 +96,15 @@ impl Control for Service {
             ProtoMode::Observe => Mode::Observe,
             ProtoMode::Enforce | ProtoMode::Unspecified => Mode::Enforce,
         };
-        let name = Some(request.name).filter(|name| !name.is_empty());
+        let name = Some(request.name).filter(|name| !name.is_empty()).map(WorkloadName::try_from).transpose();
+        let name = name.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let agent = Arc::clone(&self.agent);
-        let workload = tokio::task::spawn_blocking(move || agent.enrol_path(Path::new(&request.path), name, mode))
+        let enrol = move || agent.enrol_path(Path::new(&request.path), name.as_ref(), mode, request.replace);
+        let (workload, already) = tokio::task::spawn_blocking(enrol)
             .await
             .map_err(|_| Status::internal("the enrolment failed"))?
             .map_err(|error| Status::failed_precondition(format!("{error:#}")))?;
-        Ok(Response::new(EnrollReply { workload: Some(self.shown(&workload)) }))
+        Ok(Response::new(EnrollReply { workload: Some(self.shown(&workload)), already }))
     }
 
     async fn unenroll(&self, request: Request<UnenrollRequest>) -> Result<Response<UnenrollReply>, Status> {

@@ -4,15 +4,22 @@
 //! Start with [`Agent::start`]; [`Config`] is what an operator writes.
 
 mod agent;
+mod alarms;
+mod check;
 mod config;
 pub mod control;
 mod ground;
 mod heartbeat;
 mod kernel_events;
 pub mod logging;
+mod memory;
 mod observe;
+pub mod place;
 pub mod policy_source;
 
 pub use agent::{Agent, Setup, spool_dir};
-pub use config::{CONFIG_DIR, Config, Level, RUNTIME_DIR, STATE_DIR};
+pub use callgate_proxy::Tally;
+pub use check::check;
+pub use config::{CONFIG_DIR, Config, Level, RUNTIME_DIR, STATE_DIR, Unfit};
+pub use memory::{forbid_core_dumps, keep_memory_private};
 pub use policy_source::Policies;

@@ -6,11 +6,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use callgate_daemon::{Agent, CONFIG_DIR, Config, Policies, Setup, control, logging};
+use callgate_daemon::{
+    Agent, CONFIG_DIR, Config, Policies, Setup, check, control, forbid_core_dumps, keep_memory_private, logging,
+};
 use callgate_identity::Authority;
+use callgate_model::causes;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
+
+/// Exit code for a wrong command line, configuration or policy.
+const CONFIGURATION: u8 = 2;
 
 /// The enforcement agent of this host.
 ///
@@ -20,7 +26,7 @@ use tracing::info;
 #[command(
     name = "callgate-agent",
     version,
-    after_help = "Example:\n  callgate-agent --config /etc/callgate/agent.toml\n\nExit codes: 0 stopped in order, 1 failed, 2 usage"
+    after_help = "Example:\n  callgate-agent --config /etc/callgate/agent.toml\n\nExit codes: 0 stopped in order (--check: fit), 1 failed, 2 usage or configuration"
 )]
 struct Args {
     /// Configuration file (TOML)
@@ -32,22 +38,40 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let args = Args::parse();
+    let (config, policies) = match prepare(&args) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            eprintln!("callgate-agent: {}", causes(error.as_ref()));
+            return ExitCode::from(CONFIGURATION);
+        }
+    };
+    if args.check {
+        println!("`{}` and the policies in `{}` are fit", args.config.display(), config.policies().display());
+        return ExitCode::SUCCESS;
+    }
+    match run(config, policies) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("callgate-agent: {error:#}");
+            eprintln!("callgate-agent: {}", causes(error.as_ref()));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(args: &Args) -> Result<()> {
+/// What the operator wrote, read and checked.
+fn prepare(args: &Args) -> Result<(Config, Policies)> {
     let config = Config::read(&args.config)?;
-    let policies = Policies::load(&config.policy_dir)?;
-    if args.check {
-        println!("`{}` and the policies in `{}` are fit", args.config.display(), config.policy_dir.display());
-        return Ok(());
+    let notes = check(&config).with_context(|| format!("in the config `{}`", args.config.display()))?;
+    for note in notes.iter().filter(|_| args.check) {
+        eprintln!("callgate-agent: {note}");
     }
+    let policies = Policies::load(&config.policies())?;
+    Ok((config, policies))
+}
+
+fn run(config: Config, policies: Policies) -> Result<()> {
+    keep_memory_private().and_then(|()| forbid_core_dumps()).context("cannot keep this process's memory private")?;
     logging::start(config.log_level);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
@@ -74,13 +98,12 @@ async fn serve(config: Config, policies: Policies) -> Result<()> {
     let enrol = config.enroll.clone();
     let setup = Setup { instance: "agent".into(), config, policies, authority, own_ports: Vec::new(), run: None };
     let agent = Agent::start(setup).await?;
-    for entry in enrol {
-        let enrolled = agent.enrol_path(&entry.cgroup, entry.name, entry.mode);
-        enrolled.with_context(|| format!("in the config: `[[enroll]]` of `{}`", entry.cgroup.display()))?;
-    }
+    agent.enrol_configured(&enrol)?;
     let stopping = tokio_util::sync::CancellationToken::new();
-    let control = tokio::spawn(control::serve(Arc::clone(&agent), socket.clone(), stopping.clone()));
-    info!(control = %socket.display(), metrics = ?agent.metrics_address(), "ready");
+    let listener = control::listen(&socket)?;
+    let control = tokio::spawn(control::serve(Arc::clone(&agent), listener, socket.clone(), stopping.clone()));
+    let metrics = agent.metrics_address().map_or_else(|| "none".to_owned(), |address| address.to_string());
+    info!(control = %socket.display(), %metrics, "ready");
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

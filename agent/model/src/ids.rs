@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 use uuid::Uuid;
 
 macro_rules! uuid_id {
@@ -35,13 +36,18 @@ macro_rules! uuid_id {
         }
 
         impl FromStr for $name {
-            type Err = uuid::Error;
-            fn from_str(text: &str) -> Result<Self, uuid::Error> {
-                Uuid::parse_str(text).map(Self)
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                Uuid::parse_str(text).map(Self).map_err(|_| IdError)
             }
         }
     };
 }
+
+/// A text that is no id.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("an id looks like `019ab0d4-8a51-7000-8000-5d1f7e3c2a10`; `audit search` and `session list` show them")]
+pub struct IdError;
 
 uuid_id!(
     /// One call; joins its `begin`, its chunks and its `end`. Also the event id that a refusal shows.

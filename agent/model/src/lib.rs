@@ -5,6 +5,7 @@
 //! [`Decision`] (what policy said) and [`Record`] (what audit keeps).
 
 mod caller;
+mod causes;
 mod decision;
 mod function;
 mod ids;
@@ -15,9 +16,10 @@ mod service;
 mod workload;
 
 pub use caller::Caller;
+pub use causes::causes;
 pub use decision::{Decision, MaskKinds, Obligations, RecordDepth, TlsMode, Verdict};
 pub use function::{Function, Protocol};
-pub use ids::{CallId, CgroupId, ConnectionId, NetnsCookie, SessionId, StreamId};
+pub use ids::{CallId, CgroupId, ConnectionId, IdError, NetnsCookie, SessionId, StreamId};
 pub use origin::{Monotonic, Origin};
 pub use reason::Reason;
 pub use record::{
@@ -25,4 +27,4 @@ pub use record::{
     Header, KernelDenial, KernelEvent, Latency, Outcome, PolicyChange, Record, RecordKind,
 };
 pub use service::{Service, ServiceError};
-pub use workload::{Executable, FailMode, Mode, Process, Workload};
+pub use workload::{Executable, FailMode, Mode, Process, Workload, WorkloadName, WorkloadNameError};

@@ -1,8 +1,11 @@
 //! Who calls: the enrolled cgroup, and the process in it that the kernel saw connect.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::{CgroupId, SessionId};
 
@@ -24,6 +27,63 @@ pub enum FailMode {
     /// New connections are refused.
     #[default]
     Closed,
+}
+
+/// Longest name of a workload. Unit: bytes. Source: as names of instances.
+const NAME_MAX: usize = 64;
+
+/// The name that an operator gives a workload: `run/NAME` or `cgroup/NAME` in policies and records.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct WorkloadName(String);
+
+/// A text that is no [`WorkloadName`].
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("`{}` is no name of a workload: 1 to 64 of `a-z A-Z 0-9 . _ - + : @`", .0.escape_default())]
+pub struct WorkloadNameError(String);
+
+impl WorkloadName {
+    /// The name nearest to `text`: `_` for what a name cannot hold. For names that nobody chose, such as CMD's.
+    #[must_use]
+    pub fn near(text: &str) -> Self {
+        let fit = |c: char| if c.is_ascii() && is_name_byte(c as u8) { c } else { '_' };
+        let name: String = text.chars().take(NAME_MAX).map(fit).collect();
+        Self(if name.is_empty() { "_".into() } else { name })
+    }
+}
+
+impl FromStr for WorkloadName {
+    type Err = WorkloadNameError;
+    fn from_str(text: &str) -> Result<Self, WorkloadNameError> {
+        if (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(is_name_byte) {
+            Ok(Self(text.into()))
+        } else {
+            Err(WorkloadNameError(text.chars().take(2 * NAME_MAX).collect()))
+        }
+    }
+}
+
+impl TryFrom<String> for WorkloadName {
+    type Error = WorkloadNameError;
+    fn try_from(text: String) -> Result<Self, WorkloadNameError> {
+        text.parse()
+    }
+}
+
+impl From<WorkloadName> for String {
+    fn from(name: WorkloadName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for WorkloadName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"._-+:@".contains(&byte)
 }
 
 /// One enrolled cgroup.
@@ -71,4 +131,28 @@ pub struct Executable {
     pub inode: u64,
     /// SHA-256 of its content, 64 lower-case hex digits.
     pub sha256: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_hold_no_slash_blank_or_sign_of_another_language() {
+        for good in ["shop", "python3.12", "g++", "user@1000", "a:b", "_", &"x".repeat(64)] {
+            assert_eq!(good.parse::<WorkloadName>().unwrap().to_string(), good);
+        }
+        for bad in ["", "x/y", "a b", "a\n", "\"x\"", "é", &"x".repeat(65)] {
+            let error = bad.parse::<WorkloadName>().unwrap_err().to_string();
+            assert!(error.contains("1 to 64 of") && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_nobody_chose_is_made_fit() {
+        for (text, name) in [("curl", "curl"), ("my tool", "my_tool"), ("", "_"), ("é", "_"), ("[", "_")] {
+            assert_eq!(WorkloadName::near(text).to_string(), name);
+        }
+        assert!(WorkloadName::near(&"x".repeat(99)).to_string().parse::<WorkloadName>().is_ok());
+    }
 }

@@ -46,6 +46,8 @@ struct Ending {
     inspected: bool,
     outcome: Outcome,
     reason: Reason,
+    refused: u64,
+    refused_for: Reason,
 }
 
 impl Connection {
@@ -72,6 +74,8 @@ impl Connection {
                 inspected: false,
                 outcome: Outcome::Cut,
                 reason: Reason::Internal,
+                refused: 0,
+                refused_for: Reason::Internal,
             }),
             started: Instant::now(),
             _open: open,
@@ -118,6 +122,14 @@ impl Connection {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Notes that one of its calls was refused.
+    pub(crate) fn count_refused(&self, reason: Reason) {
+        Tally::add(&self.tally.denied, 1);
+        let mut ending = self.ending();
+        ending.refused += 1;
+        ending.refused_for = reason;
+    }
+
     /// Notes what the connection was judged as.
     pub(crate) fn judged(&self, service: &Service, decision: &Decision) {
         let mut ending = self.ending();
@@ -146,7 +158,13 @@ impl Drop for Connection {
     fn drop(&mut self) {
         let (outcome, reason) = {
             let ending = self.ending();
-            (ending.outcome, ending.reason)
+            let calls = self.calls.load(Ordering::Relaxed);
+            // Nothing was permitted on it, however orderly it was closed.
+            if ending.outcome == Outcome::Complete && calls > 0 && ending.refused == calls {
+                (Outcome::Refused, ending.refused_for)
+            } else {
+                (ending.outcome, ending.reason)
+            }
         };
         let record = {
             let mut ending = self.ending();

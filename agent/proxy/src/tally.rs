@@ -15,8 +15,12 @@ pub struct Tally {
     pub connections: AtomicU64,
     /// Calls in all.
     pub calls: AtomicU64,
-    /// Calls that got a denial, observed ones included.
+    /// Calls that were refused.
     pub denied: AtomicU64,
+    /// Calls that observe mode let through although they would have been refused.
+    pub observed: AtomicU64,
+    /// Permitted calls that failed on their way: the upstream's certificate, its protocol, no way there.
+    pub failed: AtomicU64,
     /// Findings replaced in responses.
     pub masked: AtomicU64,
     /// Refusals by the kernel.

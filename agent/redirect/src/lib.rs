@@ -2,7 +2,7 @@
 //!
 //! [`Redirect`] owns the kernel programs of one instance (the agent, or one `callgate run`). Its maps and links are
 //! pinned, so that enforcement outlives the process: with no agent, connections are refused. Only
-//! [`Redirect::unenrol`], [`Redirect::teardown`] and [`remove_pins`] take enforcement away.
+//! [`Redirect::unenrol`], [`Redirect::teardown`], [`end_enrolment`] and [`remove_pins`] take enforcement away.
 //! It never decides by policy and never reads payload. The programs themselves are in `ebpf/redirect`.
 //!
 //! The order that leaves no gap: [`Redirect::load`], [`Redirect::listen`] for the namespaces to come, accept loops,
@@ -44,6 +44,6 @@ pub use events::Events;
 pub use listen::{Listeners, NetnsSockets};
 pub use logs::KernelLogs;
 pub use netns::NetnsRef;
-pub use pins::{instances, remove_pins};
+pub use pins::{end_enrolment, instances, remove_idle_pins, remove_pins};
 pub use redirect::Redirect;
 pub use stats::Stats;

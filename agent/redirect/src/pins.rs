@@ -15,7 +15,8 @@ use callgate_model::CgroupId;
 use rustix::fs::{FlockOperation, Mode, OFlags, statfs};
 use rustix::mount::MountFlags;
 
-use crate::RedirectError;
+use crate::redirect::forget_enrolment;
+use crate::{RedirectError, links};
 
 /// Magic number of bpffs. Source: uapi/linux/magic.h.
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
@@ -23,6 +24,9 @@ const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 /// How long a lock that another process has is asked for again. A child of a process that has just ended keeps it
 /// between its fork and its exec, where the descriptor is closed.
 const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How often folders are made again that a sweep removed meanwhile. Source: one sweep removes them once.
+const OWN_TRIES: usize = 8;
 
 /// Paths of one instance.
 #[derive(Clone, Debug)]
@@ -33,7 +37,16 @@ pub struct Pins {
 
 /// Proof that no other process has this instance; ends with the process, however it ends.
 #[derive(Debug)]
-pub struct Owned(#[expect(dead_code, reason = "held for its lock")] OwnedFd);
+pub struct Owned(OwnedFd);
+
+impl Owned {
+    /// Whether the folder that is locked is the one at `path`, not one that was removed meanwhile.
+    fn is(&self, path: &Path) -> bool {
+        let inode = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+        let (locked, there) = (rustix::fs::fstat(&self.0), rustix::fs::stat(path));
+        matches!((locked, there), (Ok(locked), Ok(there)) if inode(locked) == inode(there))
+    }
+}
 
 impl Pins {
     /// # Errors
@@ -64,18 +77,38 @@ impl Pins {
 
     /// Makes the folders and takes the lock.
     pub fn own(&self) -> Result<Owned, RedirectError> {
-        for folder in [self.maps(), self.root.join("links")] {
-            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-            made.map_err(|source| RedirectError::Pin { path: folder, source })?;
+        for _ in 0..OWN_TRIES {
+            for folder in [self.maps(), self.root.join("links")] {
+                let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+                made.map_err(|source| RedirectError::Pin { path: folder, source })?;
+            }
+            match self.lock() {
+                // A sweep may have removed between the two what it took for left behind.
+                Ok(owned) if owned.is(&self.root) && self.maps().is_dir() && self.root.join("links").is_dir() => {
+                    return Ok(owned);
+                }
+                Err(RedirectError::Pin { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                Ok(_) => {}
+                Err(error) => return Err(error),
+            }
         }
-        self.lock()
+        Err(RedirectError::InUse(self.instance.clone()))
     }
 
     fn lock(&self) -> Result<Owned, RedirectError> {
+        self.lock_within(LOCK_PATIENCE)
+    }
+
+    /// Without patience: for one who comes again.
+    fn lock_at_once(&self) -> Result<Owned, RedirectError> {
+        self.lock_within(Duration::ZERO)
+    }
+
+    fn lock_within(&self, patience: Duration) -> Result<Owned, RedirectError> {
         let pin = |source: rustix::io::Errno| RedirectError::Pin { path: self.root.clone(), source: source.into() };
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(&self.root, flags, Mode::empty()).map_err(pin)?;
-        let deadline = Instant::now() + LOCK_PATIENCE;
+        let deadline = Instant::now() + patience;
         loop {
             match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Owned(folder)),
@@ -121,6 +154,45 @@ pub fn remove_pins(bpffs: &Path, instance: &str) -> Result<(), RedirectError> {
     }
     let _owned = pins.lock()?;
     pins.remove()
+}
+
+/// Removes the pins of an instance whose process is gone and that enrols nothing; whether it did.
+///
+/// Links are what enforces: where there is one, whatever it is of, nothing is removed.
+///
+/// # Errors
+/// [`RedirectError::Pin`].
+pub fn remove_idle_pins(bpffs: &Path, instance: &str) -> Result<bool, RedirectError> {
+    let pins = Pins::new(bpffs, instance)?;
+    let _owned = match pins.lock_at_once() {
+        Ok(owned) => owned,
+        Err(RedirectError::InUse(_)) => return Ok(false),
+        Err(RedirectError::Pin { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if !names(&pins.root.join("links"))?.is_empty() {
+        return Ok(false);
+    }
+    pins.remove()?;
+    Ok(true)
+}
+
+/// Ends one enrolment of an instance whose process is gone; whether there was one.
+///
+/// # Errors
+/// [`RedirectError::InUse`] while a process has the instance loaded: then it is that one's to end it.
+pub fn end_enrolment(bpffs: &Path, instance: &str, cgroup: CgroupId) -> Result<bool, RedirectError> {
+    let pins = Pins::new(bpffs, instance)?;
+    if !pins.root.is_dir() {
+        return Ok(false);
+    }
+    let _owned = pins.lock()?;
+    if !pins.links(cgroup).is_dir() {
+        return Ok(false);
+    }
+    links::detach(&pins, cgroup)?;
+    forget_enrolment(&pins, cgroup)?;
+    Ok(true)
 }
 
 /// Instances that have pins, alive or not, sorted.

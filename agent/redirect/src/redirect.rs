@@ -111,10 +111,7 @@ impl Redirect {
             return Err(RedirectError::NotEnrolled(id));
         }
         links::detach(&self.pins, id)?;
-        match lock(&self.enrolments).remove(&id.0) {
-            Err(MapError::KeyNotFound) => Ok(()),
-            done => done.or_else(absent).map_err(failed("ENROLMENTS")),
-        }
+        lock(&self.enrolments).remove(&id.0).or_else(absent).map_err(failed("ENROLMENTS"))
     }
 
     /// Enrolled cgroups, from the pins: also those of an earlier process. Some may not exist any more.
@@ -266,6 +263,12 @@ where
 
 fn failed(map: &'static str) -> impl Fn(MapError) -> RedirectError {
     move |source| RedirectError::Map { map, source: Box::new(source) }
+}
+
+/// Takes a cgroup out of the pinned map of an instance that nobody has loaded.
+pub(crate) fn forget_enrolment(pins: &Pins, cgroup: CgroupId) -> Result<(), RedirectError> {
+    let mut enrolments: HashMap<MapData, u64, Enrolment> = typed(open(pins, "ENROLMENTS")?, "ENROLMENTS")?;
+    enrolments.remove(&cgroup.0).or_else(absent).map_err(failed("ENROLMENTS"))
 }
 
 /// Removing what is not there is done.

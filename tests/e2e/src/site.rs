@@ -208,6 +208,17 @@ impl Site {
         Ok(())
     }
 
+    /// The site's bpffs.
+    pub fn bpffs(&self) -> &Path {
+        self.bpffs.path()
+    }
+
+    /// Adds lines to the agent's configuration.
+    pub fn configure(&self, more: &str) -> Result<()> {
+        let text = std::fs::read_to_string(self.path("agent.toml"))?;
+        self.write("agent.toml", &format!("{text}{more}"))
+    }
+
     /// A path in the site's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
@@ -232,8 +243,14 @@ impl Site {
             }
             _ => {}
         }
-        if let Some(&"status") = arguments.first() {
-            command.arg("--state-dir").arg(self.path("state"));
+        match arguments.first() {
+            Some(&"status") => {
+                command.arg("--state-dir").arg(self.path("state"));
+            }
+            Some(&"unenroll") => {
+                command.arg("--config").arg(self.path("agent.toml"));
+            }
+            _ => {}
         }
         run(command, RECORDS)
     }

@@ -11,7 +11,9 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -82,9 +84,9 @@ struct SearchArgs {
     #[arg(long, value_name = "WORDS")]
     text: Option<String>,
     /// Most rows
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    limit: usize,
-    /// Print one JSON object a line: the records that match
+    #[arg(long, value_name = "N", default_value = "50")]
+    limit: NonZeroUsize,
+    /// Print one JSON object a line: the records that match, of as many calls as there would be rows
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -153,41 +155,67 @@ fn search(args: &SearchArgs, out: &mut impl Write) -> Result<ExitCode> {
     let mut source = args.source.open()?;
     let filter = Filter { text: args.text.clone(), ..args.filter.filter() };
     let found = if args.json {
-        json_search(filter, args.limit, &mut source, out)?
+        json_search(filter, args.limit.get(), &mut source, out)?
     } else {
-        let rows = find_rows(&filter, args.limit, &mut source)?;
+        let rows = find_rows(&filter, args.limit.get(), &mut source)?;
         rows::print(&rows, out)?;
         rows.len()
     };
     if found == 0 {
         eprintln!("callgate: {}", nothing(&mut source)?);
     }
-    if !args.json && found == args.limit {
+    if found == args.limit.get() {
         eprintln!("callgate: there may be more: narrow the search, or raise --limit");
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Records that match, newest first, of `limit` calls and other records: as many as rows would show.
 fn json_search(mut filter: Filter, limit: usize, source: &mut Source, out: &mut impl Write) -> Result<usize> {
     if filter.text.is_none() {
         // Bodies are what `show` is for; a text that is looked for may be in one.
         filter.kinds = Kind::ALL.iter().copied().filter(|kind| *kind != Kind::Chunk).collect();
     }
-    let mut search = Search { filter, limit, ..Search::default() };
-    let mut found = 0;
-    while found < limit {
-        search.limit = limit - found;
+    let mut search = Search { filter: filter.clone(), limit: limit.max(100), ..Search::default() };
+    let mut rows = 0;
+    let mut seen = HashSet::new();
+    // Calls that were begun earlier than their records printed so far, which are kept by number.
+    let mut begun_earlier: HashMap<CallId, HashSet<u64>> = HashMap::new();
+    'pages: loop {
         let page = source.search(&search)?;
         for record in &page.records {
-            json_line(&StoredRecord::open(record)?, out)?;
+            let record = StoredRecord::open(record)?;
+            if record.call().is_none_or(|call| !seen.contains(&call)) {
+                if rows == limit {
+                    break 'pages;
+                }
+                rows += 1;
+            }
+            if let Some(call) = record.call() {
+                if seen.insert(call) {
+                    begun_earlier.insert(call, HashSet::new());
+                }
+                if Kind::of(&record.record) == Kind::Begin {
+                    begun_earlier.remove(&call);
+                } else if let Some(printed) = begun_earlier.get_mut(&call) {
+                    printed.insert(record.seq);
+                }
+            }
+            json_line(&record, out)?;
         }
-        found += page.records.len();
         if page.cursor.is_empty() {
-            break;
+            return Ok(rows);
         }
         search.cursor = page.cursor;
     }
-    Ok(found)
+    // What else matches of the calls that count.
+    for (call, printed) in begun_earlier {
+        let filter = Filter { call: Some(call), ..filter.clone() };
+        source.each(Search { filter, limit: 100, ..Search::default() }, |record| {
+            if printed.contains(&record.seq) { Ok(()) } else { json_line(&record, out) }
+        })?;
+    }
+    Ok(rows)
 }
 
 /// Rows for people, newest first: a row a call, however many of its records match.

@@ -4,9 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
+use callgate_collector::show_time;
 use callgate_daemon::{RUNTIME_DIR, control};
+use callgate_model::WorkloadName;
 use callgate_proto::v1::control_client::ControlClient;
-use callgate_proto::v1::{EnrollRequest, EnrolledWorkload, Mode, StatusRequest, UnenrollRequest, WorkloadsRequest};
+use callgate_proto::v1::{
+    Alarm, EnrollRequest, EnrolledWorkload, Mode, StatusRequest, UnenrollRequest, WorkloadsRequest,
+};
 use clap::Args;
 use comfy_table::{Table, presets};
 use hyper_util::rt::TokioIo;
@@ -33,7 +37,10 @@ pub struct EnrollArgs {
     path: PathBuf,
     /// Name in policies and records: the workload becomes `cgroup/NAME` [default: the path]
     #[arg(long)]
-    name: Option<String>,
+    name: Option<WorkloadName>,
+    /// Replace an enrolment of the same cgroup under another name or in another mode
+    #[arg(long)]
+    replace: bool,
     /// Refuse nothing, record every would-be verdict
     #[arg(long)]
     observe: bool,
@@ -47,11 +54,14 @@ pub struct EnrollArgs {
 /// `callgate unenroll`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  callgate unenroll system.slice/shop.service\n\nExit codes: 0 ended, 1 not enrolled or no agent, 2 usage"
+    after_help = "Example:\n  callgate unenroll system.slice/shop.service\n\nWhere no agent runs, the enrolment is ended by its pins and its file (needs root).\n\nExit codes: 0 ended, 1 not enrolled or failed, 2 usage or configuration"
 )]
 pub struct UnenrollArgs {
     /// Directory of the cgroup: absolute, or below the cgroup v2 mount
     path: PathBuf,
+    /// Configuration file of the agent (TOML), for where its state is if it does not run [default: that of the host]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     socket: SocketArgs,
 }
@@ -91,15 +101,17 @@ pub async fn enroll(args: EnrollArgs) -> Result<ExitCode> {
     let mut agent = connect(&args.socket.socket).await?;
     let request = EnrollRequest {
         path: text(&args.path)?,
-        name: args.name.unwrap_or_default(),
+        name: args.name.map(String::from).unwrap_or_default(),
         mode: if args.observe { Mode::Observe } else { Mode::Enforce } as i32,
+        replace: args.replace,
     };
     let reply = agent.enroll(request).await.map_err(refused)?.into_inner();
     let workload = reply.workload.context("the agent's answer is empty")?;
     if args.json {
         println!("{}", object(&workload));
     } else {
-        println!("enrolled `{}` ({}), cgroup {}", workload.id, mode(&workload), workload.cgroup);
+        let already = if reply.already { "already " } else { "" };
+        println!("{already}enrolled `{}` ({}), cgroup {}", workload.id, mode(&workload), workload.cgroup);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -109,7 +121,10 @@ pub async fn enroll(args: EnrollArgs) -> Result<ExitCode> {
 /// # Errors
 /// If no agent answers, or the cgroup is not enrolled.
 pub async fn unenroll(args: UnenrollArgs) -> Result<ExitCode> {
-    let mut agent = connect(&args.socket.socket).await?;
+    let mut agent = match connect(&args.socket.socket).await {
+        Ok(agent) => agent,
+        Err(gone) => return crate::offline::unenroll(args.config.as_deref(), &args.path, &gone),
+    };
     agent.unenroll(UnenrollRequest { path: text(&args.path)? }).await.map_err(refused)?;
     println!("`{}` is no longer enrolled", args.path.display());
     Ok(ExitCode::SUCCESS)
@@ -160,9 +175,14 @@ pub async fn status(args: StatusArgs) -> Result<ExitCode> {
     let uplink = status.uplink.clone().unwrap_or_default();
     let code = if status.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if args.json {
+        let alarm = |a: &Alarm| {
+            json!({ "text": a.text, "first_us": a.first_us, "first": show_time(a.first_us),
+            "last_us": a.last_us, "last": show_time(a.last_us), "count": a.count })
+        };
+        let alarms: Vec<_> = status.alarms.iter().map(alarm).collect();
         let object = json!({
             "version": status.version, "instance": status.instance, "pid": status.pid,
-            "started_us": status.started_us, "ready": status.ready, "alarms": status.alarms,
+            "started_us": status.started_us, "ready": status.ready, "alarms": alarms,
             "workloads": status.workloads, "connections": status.connections,
             "policy_set": status.policy_set, "policies": status.policies,
             "spool": { "stream": spool.stream, "last_seq": spool.last_seq, "durable_seq": spool.durable_seq,
@@ -175,10 +195,10 @@ pub async fn status(args: StatusArgs) -> Result<ExitCode> {
     println!("agent      {} {} (pid {})", status.instance, status.version, status.pid);
     println!("ready      {}", if status.ready { "yes" } else { "no" });
     for alarm in &status.alarms {
-        println!("alarm      {alarm}");
+        println!("alarm      {} ({})", alarm.text, since(alarm));
     }
-    println!("workloads  {} with {} open connections", status.workloads, status.connections);
-    println!("policies   {} in set {}", status.policies, status.policy_set);
+    println!("workloads  {}, open connections {}", status.workloads, status.connections);
+    println!("policies   {}, set {}", status.policies, status.policy_set);
     println!(
         "spool      {} of {} MiB; record {} of {} acknowledged",
         spool.bytes >> 20,
@@ -213,8 +233,30 @@ async fn connect(socket: &Path) -> Result<ControlClient<Channel>> {
     Ok(ControlClient::new(channel))
 }
 
+/// What the agent said; what is no agent says nothing, or something that is no answer.
 fn refused(status: tonic::Status) -> anyhow::Error {
-    anyhow::anyhow!("{}", status.message())
+    let answered = matches!(
+        status.code(),
+        tonic::Code::FailedPrecondition | tonic::Code::NotFound | tonic::Code::InvalidArgument | tonic::Code::Internal
+    );
+    match (status.message(), answered) {
+        ("", _) | (_, false) => {
+            anyhow::anyhow!(
+                "what listens there does not answer as an agent does ({}): is it another socket?",
+                status.code()
+            )
+        }
+        (message, true) => anyhow::anyhow!("{message}"),
+    }
+}
+
+/// Since when an alarm is there, and how often.
+fn since(alarm: &Alarm) -> String {
+    let first = show_time(alarm.first_us);
+    match alarm.count {
+        0 | 1 => format!("since {first}"),
+        n => format!("since {first}, {n} times, last {}", show_time(alarm.last_us)),
+    }
 }
 
 fn text(path: &Path) -> Result<String> {

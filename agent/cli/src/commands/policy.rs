@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use callgate_daemon::policy_source::{self, Files};
+use callgate_model::causes;
 use callgate_policy::{Finding, Severity};
 use clap::{Args, Subcommand};
 
@@ -117,7 +118,7 @@ fn check(directory: &Path, json: bool, out: &mut impl Write) -> io::Result<u8> {
     let files = match policy_source::read(directory) {
         Ok(files) => files,
         Err(error) => {
-            eprintln!("callgate: {error:#}");
+            eprintln!("callgate: {}", causes(error.as_ref()));
             return Ok(USAGE);
         }
     };

@@ -6,18 +6,23 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use callgate_collector::{Listen, Server, Store};
-use callgate_daemon::{Agent, Config, Policies, Setup, logging};
+use callgate_daemon::{Agent, Config, Policies, STATE_DIR, Setup, Tally, logging};
 use callgate_enroll::cgroup;
 use callgate_identity::Authority;
-use callgate_model::{EnrolmentChange, FailMode, Mode, SessionId, Workload};
+use callgate_model::{EnrolmentChange, FailMode, Mode, SessionId, Workload, WorkloadName, causes};
+
 use clap::Args;
 
 use super::{RUN_FAILED, USAGE};
-use crate::run::{Child, Invoker, RunCgroup, Sandbox, Trust, find_policies};
+use crate::run::{Child, Interrupts, Invoker, RunCgroup, Sandbox, Trust, find_policies};
 use crate::sweep;
+
+/// How long tasks that were given up may take to notice.
+const GIVE_UP: Duration = Duration::from_millis(500);
 
 /// `callgate run`
 #[derive(Debug, Args)]
@@ -28,9 +33,9 @@ use crate::sweep;
   sudo callgate run --observe -- python3 agent.py
 
 CMD and all its children run as the invoking user, in a cgroup of their own, behind the gate from the first instruction.
-Without --policy, policies are looked for in ./callgate and in the user's ~/.config/callgate/policies.
+Without --policy, policies are those of the configuration's `policy_dir`, of ./callgate, or of the user's ~/.config/callgate/policies: the first that there is.
 
-Exit codes: CMD's own (128+N if ended by signal N), 2 usage or no policy, 125 callgate failed, 126 CMD cannot be executed, 127 CMD not found"
+Exit codes: CMD's own (128+N if ended by signal N), 2 usage, configuration or no policy, 125 callgate failed, 126 CMD cannot be executed, 127 CMD not found, 130 or 143 if a second Ctrl-C or SIGTERM cut the last records' shipping short"
 )]
 pub struct RunArgs {
     /// Directory of *.cedar policies
@@ -41,7 +46,7 @@ pub struct RunArgs {
     config: Option<PathBuf>,
     /// Name of the workload in policies and records: it becomes `run/NAME` [default: CMD's file name]
     #[arg(long = "as", value_name = "NAME")]
-    name: Option<String>,
+    name: Option<WorkloadName>,
     /// Collector to ship records to: http://ADDRESS:PORT or unix:PATH [default: an embedded one]
     #[arg(long, value_name = "URL")]
     collector: Option<String>,
@@ -81,26 +86,32 @@ pub fn run(args: &RunArgs) -> ExitCode {
         Ok(invoker) => invoker,
         Err(error) => return failed(&error),
     };
-    let policy = match args.policy.clone().or_else(|| find_policies(&invoker)) {
-        Some(directory) => Some(directory),
-        None if args.observe => None,
-        None => {
-            eprintln!("no policy: 'callgate policy init DIR' writes one, '--observe' records without refusing");
+    let (config, policies) = match prepare(args, &invoker) {
+        Ok(Some(prepared)) => prepared,
+        Ok(None) => {
+            eprintln!(
+                "callgate: no policy: 'callgate policy init DIR' writes one, '--observe' records without refusing"
+            );
+            return ExitCode::from(USAGE);
+        }
+        Err(error) => {
+            eprintln!("callgate: {}", causes(error.as_ref()));
             return ExitCode::from(USAGE);
         }
     };
-    match start(args, &invoker, policy.as_deref()) {
+    match start(args, &invoker, config, policies) {
         Ok(code) => code,
         Err(error) => failed(&error),
     }
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("callgate: {error:#}");
+    eprintln!("callgate: {}", causes(error.as_ref()));
     ExitCode::from(RUN_FAILED)
 }
 
-fn start(args: &RunArgs, invoker: &Invoker, policy: Option<&Path>) -> Result<ExitCode> {
+/// What the operator wrote: configuration and policies; none without any policy.
+fn prepare(args: &RunArgs, invoker: &Invoker) -> Result<Option<(Config, Policies)>> {
     let mut config = match &args.config {
         Some(file) => Config::read(file)?,
         None => Config::default(),
@@ -108,17 +119,28 @@ fn start(args: &RunArgs, invoker: &Invoker, policy: Option<&Path>) -> Result<Exi
     if let Some(collector) = &args.collector {
         config.collector = Some(collector.clone());
     }
+    callgate_daemon::check(&config)?;
     // Each run has its own agent; a fixed port could serve only one of them.
     config.metrics_listen = config.metrics_listen.filter(|address| address.port() == 0);
     let level = toml::Value::String(args.log.clone()).try_into().context("`--log` is not a level")?;
     logging::start(level);
-    let policies = match policy {
-        Some(directory) => Policies::load(directory)?,
-        None => Policies::none(),
+    let directory = args.policy.clone().or_else(|| config.policy_dir.clone()).or_else(|| find_policies(invoker));
+    let policies = match directory {
+        Some(directory) => Policies::load(&directory)?,
+        None if args.observe => Policies::none(),
+        None => return Ok(None),
     };
+    Ok(Some((config, policies)))
+}
+
+fn start(args: &RunArgs, invoker: &Invoker, config: Config, policies: Policies) -> Result<ExitCode> {
+    callgate_daemon::keep_memory_private().context("cannot keep this process's memory private")?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(conduct(args, invoker, config, policies))
+    let code = runtime.block_on(conduct(args, invoker, config, policies));
+    // What is still under way was given up.
+    runtime.shutdown_timeout(GIVE_UP);
+    code
 }
 
 async fn conduct(args: &RunArgs, invoker: &Invoker, mut config: Config, policies: Policies) -> Result<ExitCode> {
@@ -128,6 +150,7 @@ async fn conduct(args: &RunArgs, invoker: &Invoker, mut config: Config, policies
     let session = SessionId::new();
     let id = session.0.simple().to_string();
     let instance = format!("run-{id}");
+    let (collector, store) = (config.collector.clone(), config.state_dir.join("store"));
     let embedded = embed(&mut config, &instance).await?;
     let authority = Arc::new(Authority::new(&format!("Callgate run {id}"))?);
     let trust = Trust::write(&config.runtime_dir, &instance, &authority)?;
@@ -172,30 +195,72 @@ async fn conduct(args: &RunArgs, invoker: &Invoker, mut config: Config, policies
         }
         Err(error) => Err(error),
     };
-    agent.stop().await;
+    let bound = Duration::from_secs(config.drain_timeout_s);
+    let stopped = Interrupts::catch()?.unless_twice(bound, async {
+        agent.stop().await;
+        if let Some(server) = embedded {
+            server.stop().await;
+        }
+    });
+    let cut = stopped.await.err();
     let shipped = agent.all_shipped();
     let spool = agent.spool_dir();
     agent.tear_down()?;
-    if let Some(server) = embedded {
-        server.stop().await;
-    }
     if shipped {
         std::fs::remove_dir_all(&spool).with_context(|| format!("cannot remove the spool `{}`", spool.display()))?;
     } else {
         eprintln!("callgate: not every record was shipped: `{}` keeps them, the next run ships them", spool.display());
     }
+    if let Some(code) = cut {
+        return Ok(ExitCode::from(code));
+    }
     let (code, tally) = ended?;
     if !args.quiet {
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        // CMD's output may end without a newline.
         eprintln!(
-            "callgate: {} calls, {} denied, {} findings masked, {} refusals by the kernel; callgate session show {session}",
-            count(&tally.calls),
-            count(&tally.denied),
-            count(&tally.masked),
-            count(&tally.kernel),
+            "\ncallgate: {}; replay: {}",
+            summary(&tally),
+            replay(invoker, session, collector.as_deref(), &store)
         );
     }
     Ok(ExitCode::from(code))
+}
+
+/// What the run did, in counts; those that are 0 as a rule are left out when they are.
+fn summary(tally: &Tally) -> String {
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let calls = count(&tally.calls);
+    let mut parts = vec![plural(calls, "call"), format!("{} denied", count(&tally.denied))];
+    parts.extend(some(count(&tally.observed), |n| format!("{n} would be denied (observed)")));
+    parts.extend(some(count(&tally.failed), |n| format!("{n} failed")));
+    parts.push(format!("{} masked", plural(count(&tally.masked), "finding")));
+    parts.extend(some(count(&tally.kernel), |n| format!("{} by the kernel", plural(n, "refusal"))));
+    parts.join(", ")
+}
+
+fn plural(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+fn some(n: u64, say: impl Fn(u64) -> String) -> Option<String> {
+    (n > 0).then(|| say(n))
+}
+
+/// The command that shows this session, as it can be pasted into the shell that `run` was started from.
+fn replay(invoker: &Invoker, session: SessionId, collector: Option<&str>, store: &Path) -> String {
+    let sudo = if invoker.switched { "sudo " } else { "" };
+    let place = match collector {
+        Some(url) => format!(" --collector {}", quoted(url)),
+        None if store == Path::new(STATE_DIR).join("store") => String::new(),
+        None => format!(" --store {}", quoted(&store.display().to_string())),
+    };
+    format!("{sudo}callgate session show {session}{place}")
+}
+
+/// A word for a shell.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:+@%,=".contains(c);
+    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Starts the embedded collector, unless there is another one to ship to.
@@ -209,11 +274,46 @@ async fn embed(config: &mut Config, instance: &str) -> Result<Option<Server>> {
     Ok(Some(callgate_collector::serve(store, Listen::Unix(socket)).await?))
 }
 
-fn name(args: &RunArgs) -> Result<String> {
+fn name(args: &RunArgs) -> Result<WorkloadName> {
     if let Some(name) = &args.name {
         return Ok(name.clone());
     }
     let command = args.command.first().context("no command")?;
     let file = Path::new(command).file_name().unwrap_or(command);
-    Ok(file.to_string_lossy().into_owned())
+    Ok(WorkloadName::near(&file.to_string_lossy()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_tells_denied_from_observed_and_failed() {
+        let tally = Tally::default();
+        assert_eq!(summary(&tally), "0 calls, 0 denied, 0 findings masked");
+        tally.calls.store(1, Ordering::Relaxed);
+        tally.observed.store(1, Ordering::Relaxed);
+        tally.masked.store(1, Ordering::Relaxed);
+        assert_eq!(summary(&tally), "1 call, 0 denied, 1 would be denied (observed), 1 finding masked");
+        let tally = Tally::default();
+        tally.calls.store(3, Ordering::Relaxed);
+        tally.denied.store(1, Ordering::Relaxed);
+        tally.failed.store(2, Ordering::Relaxed);
+        tally.kernel.store(1, Ordering::Relaxed);
+        assert_eq!(summary(&tally), "3 calls, 1 denied, 2 failed, 0 findings masked, 1 refusal by the kernel");
+    }
+
+    #[test]
+    fn the_replay_can_be_pasted() {
+        let mut invoker = Invoker::current().unwrap();
+        invoker.switched = true;
+        let id = SessionId::new();
+        let default = Path::new(STATE_DIR).join("store");
+        assert_eq!(replay(&invoker, id, None, &default), format!("sudo callgate session show {id}"));
+        invoker.switched = false;
+        let odd = Path::new("/tmp/it's mine");
+        assert_eq!(replay(&invoker, id, None, odd), format!(r"callgate session show {id} --store '/tmp/it'\''s mine'"));
+        let url = Some("unix:/run/c.sock");
+        assert_eq!(replay(&invoker, id, url, odd), format!("callgate session show {id} --collector unix:/run/c.sock"));
+    }
 }

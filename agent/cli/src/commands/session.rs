@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -50,8 +51,8 @@ struct ListArgs {
     #[command(flatten)]
     window: Window,
     /// Most sessions
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    limit: usize,
+    #[arg(long, value_name = "N", default_value = "50")]
+    limit: NonZeroUsize,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -125,8 +126,8 @@ fn sessions(args: &ListArgs, source: &mut Source) -> Result<Vec<SessionSummary>>
         ..SessionSearch::default()
     };
     let mut sessions = Vec::new();
-    while sessions.len() < args.limit {
-        search.limit = args.limit - sessions.len();
+    while sessions.len() < args.limit.get() {
+        search.limit = args.limit.get() - sessions.len();
         let page = source.sessions(&search)?;
         sessions.extend(page.sessions);
         if page.cursor.is_empty() {

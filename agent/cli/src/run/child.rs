@@ -196,6 +196,11 @@ impl Drop for Signals {
     }
 }
 
+/// Whether this process ignores a signal.
+pub(super) fn is_ignored(kind: SignalKind) -> bool {
+    ignored_signals() & (1 << (kind.as_raw_value() - 1)) != 0
+}
+
 /// The mask of ignored signals of this process, bit N-1 for signal N.
 fn ignored_signals() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

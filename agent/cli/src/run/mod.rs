@@ -10,6 +10,7 @@
 mod cgroup;
 mod channel;
 mod child;
+mod interrupts;
 mod sandbox;
 pub mod stage;
 mod trust;
@@ -18,6 +19,7 @@ mod who;
 pub use cgroup::RunCgroup;
 pub use channel::Channel;
 pub use child::Child;
+pub use interrupts::Interrupts;
 pub use sandbox::Sandbox;
 pub use stage::landlock_scopes;
 pub use trust::Trust;

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result};
+use callgate_model::causes;
 
 pub use domain::landlock_scopes;
 
@@ -38,7 +39,7 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
     let (channel, order) = match StageEnd::open(arguments) {
         Ok(opened) => opened,
         Err(error) => {
-            eprintln!("callgate: {error:#}");
+            eprintln!("callgate: {}", causes(error.as_ref()));
             return ExitCode::from(code::STAGE_FAILED);
         }
     };
@@ -47,7 +48,7 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
         ExitCode::from(code)
     };
     if let Err(error) = descriptors::close_all_but(channel.descriptor()).and_then(|()| lock_in(&order.sandbox)) {
-        return failed(code::STAGE_FAILED, format!("CMD was not started: {error:#}"));
+        return failed(code::STAGE_FAILED, format!("CMD was not started: {}", causes(error.as_ref())));
     }
     let error = execute(&order);
     let program = order.command.first().map(PathBuf::from).unwrap_or_default();

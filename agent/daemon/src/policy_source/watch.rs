@@ -108,7 +108,10 @@ impl Watcher {
             Err(error) => return self.refuse(None, format!("{error:#}"), false),
         };
         if files.reads_as(&self.taken) {
-            self.refused = None;
+            // What was refused is taken back: the files say again what is in force.
+            if self.refused.take().is_some() {
+                self.tell(String::new());
+            }
             return;
         }
         if self.refused.as_ref().is_some_and(|refused| refused.broken && refused.files.as_ref() == Some(&files)) {

@@ -44,14 +44,15 @@ pub(crate) async fn serve(http: Arc<Http>, request: Request<Incoming>) -> Result
         permits = None;
     }
     connection.gate.metrics.call(asked.function.protocol, decision.verdict, decision.reason);
-    if decision.verdict == Verdict::Deny {
-        Tally::add(&connection.tally.denied, 1);
+    if decision.verdict == Verdict::Deny && permits.is_some() {
+        Tally::add(&connection.tally.observed, 1);
     }
     let begin = begin(&http, call, &asked, &request, &decision);
     let open = match connection.gate.recorder.begin(begin) {
         Ok(open) => open,
         Err(error) => {
             error!(%error, %call, "a call is refused because it cannot be recorded");
+            connection.count_refused(Reason::AuditUnavailable);
             return Ok(own(&asked.function, &Refusal::because(call, Reason::AuditUnavailable, &[])));
         }
     };
@@ -165,6 +166,7 @@ fn refuse(log: &CallLog, call: CallId, function: &Function, decision: &Decision)
     let response = own(function, &Refusal::new(call, decision));
     log.answered(response.status().as_u16(), Vec::new(), None);
     log.finish(Outcome::Refused, decision.reason);
+    log.connection().count_refused(decision.reason);
     response
 }
 
@@ -173,6 +175,7 @@ fn failed(log: &CallLog, call: CallId, function: &Function, reason: Reason) -> R
     let response = own(function, &Refusal::because(call, reason, &[]));
     log.answered(response.status().as_u16(), Vec::new(), None);
     log.finish(Outcome::Cut, reason);
+    Tally::add(&log.connection().tally.failed, 1);
     response
 }
 

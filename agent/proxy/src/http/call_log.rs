@@ -67,6 +67,11 @@ impl CallLog {
         Self { state: Mutex::new(state), mask, connection }
     }
 
+    /// The connection that the call came on.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Kinds that policy has replaced in what the caller gets.
     pub(crate) fn mask(&self) -> MaskKinds {
         self.mask

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -110,11 +111,18 @@ struct LoadOptions {
     netns: Option<String>,
 }
 
-fn main() -> Result<()> {
-    match Options::parse().tool {
+fn main() -> ExitCode {
+    let done = match Options::parse().tool {
         Tool::Upstream(options) => upstream(options),
         Tool::Canary(options) => canary(options),
         Tool::Load(options) => generate_load(options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("callgate-testkit: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -88,7 +88,8 @@ impl Row {
                 row(&denial.workload, format!("{event} {}", denial.destination), decision.into(), result)
             }
             RecordKind::Policy(change) => {
-                let what = format!("policy set {} ({} policies)", change.policy_set, change.policies);
+                let many = if change.policies == 1 { "policy" } else { "policies" };
+                let what = format!("policy set {} ({} {many})", change.policy_set, change.policies);
                 let result = if change.refused.is_empty() {
                     "in force".into()
                 } else {

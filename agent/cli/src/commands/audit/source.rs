@@ -166,7 +166,7 @@ impl Source {
         Ok(record.as_ref().map(StoredRecord::open).transpose()?)
     }
 
-    fn each(&mut self, mut search: Search, mut take: impl FnMut(StoredRecord) -> Result<()>) -> Result<u64> {
+    pub(crate) fn each(&mut self, mut search: Search, mut take: impl FnMut(StoredRecord) -> Result<()>) -> Result<u64> {
         let mut count = 0;
         loop {
             let page = self.search(&search)?;

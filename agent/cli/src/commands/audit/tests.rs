@@ -148,6 +148,27 @@ fn people_get_a_row_a_call() {
 }
 
 #[test]
+fn the_limit_counts_calls_for_programs_too() {
+    let dir = tempfile::tempdir().unwrap();
+    store(dir.path());
+    let place = format!("--store {}", dir.path().display());
+    let kinds = |limit: u32| -> Vec<String> {
+        let (ok, text) = run(&format!("audit search --json --limit {limit}"), &place);
+        assert!(ok);
+        lines(&text).iter().map(|record| record["kind"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(kinds(1), ["agent"]);
+    // The call of the newest end is whole although its begin is older than another call.
+    assert_eq!(kinds(2), ["agent", "end", "begin"]);
+    assert_eq!(kinds(3), ["agent", "end", "end", "begin", "begin"]);
+    assert_eq!(kinds(4), kinds(3));
+    for command in ["audit search", "session list"] {
+        let words = ["callgate"].into_iter().chain(command.split(' ')).chain(["--limit", "0"]);
+        assert!(Cli::try_parse_from(words).is_err(), "{command}");
+    }
+}
+
+#[test]
 fn show_gives_the_whole_call_and_nothing_for_the_terminal_to_obey() {
     let dir = tempfile::tempdir().unwrap();
     store(dir.path());

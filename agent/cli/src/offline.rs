@@ -1,0 +1,52 @@
+//! Ending an enrolment where no agent runs: by its pins, which enforce, and its file, by which it would come back.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use callgate_daemon::{CONFIG_DIR, Config, place};
+use callgate_enroll::Enrolment;
+
+/// Instances of hosts. Those of runs end with their command, and are swept.
+const AGENT: &str = "agent";
+
+/// Ends the enrolment of the cgroup at `path`; `gone` tells why no agent was asked.
+///
+/// # Errors
+/// Without root, while an agent lives after all, or when the cgroup is not enrolled.
+pub fn unenroll(config: Option<&Path>, path: &Path, gone: &anyhow::Error) -> Result<ExitCode> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("{gone:#}");
+    }
+    let of_host = Path::new(CONFIG_DIR).join("agent.toml");
+    let config = match config {
+        Some(file) => Config::read(file)?,
+        None if of_host.exists() => Config::read(&of_host)?,
+        None => Config::default(),
+    };
+    let directory = place::directory(&config, path)?;
+    let mut ended = false;
+    for enrolment in Enrolment::all(&config.state_dir) {
+        let enrolment = enrolment?;
+        if enrolment.instance != AGENT || enrolment.cgroup_path != directory {
+            continue;
+        }
+        callgate_redirect::end_enrolment(&config.bpffs, AGENT, enrolment.cgroup)
+            .with_context(|| format!("`{}` is still enrolled", path.display()))?;
+        enrolment.remove(&config.state_dir)?;
+        ended = true;
+    }
+    if !ended {
+        bail!(
+            "no agent answers, and no enrolment of `{}` is written down in `{}`: does `--config` name the agent's \
+             configuration?",
+            path.display(),
+            config.state_dir.display()
+        );
+    }
+    println!("`{}` is no longer enrolled (no agent runs; its pins and its file are removed)", path.display());
+    if config.enroll.iter().any(|entry| place::directory(&config, &entry.cgroup).is_ok_and(|of| of == directory)) {
+        eprintln!("callgate: the configuration enrols it again at the agent's next start");
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,350 @@
+//! Enrolling and what keeps it: on request, at start from configuration and pins, and again when a cgroup comes back.
+//!
+//! A cgroup that is not there (yet, or any more) stops nothing: it is an alarm, and looked for until it is there.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use callgate_enroll::{Enrolment, Owner, Roster, cgroup};
+use callgate_model::{CgroupId, EnrolmentChange, EnrolmentRecord, FailMode, Mode, RecordKind, Workload, WorkloadName};
+use callgate_redirect::{NetnsRef, RedirectError};
+use tracing::{info, warn};
+
+use super::Agent;
+use crate::config::EnrollEntry;
+use crate::place;
+
+/// How long an enrolment that failed, although the cgroup is there, waits for its next try.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+
+/// What is to be enrolled and is not, by the cgroup's directory.
+pub(super) type Wanted = BTreeMap<PathBuf, Want>;
+
+/// One enrolment that waits for its cgroup.
+#[derive(Debug)]
+pub(super) struct Want {
+    id: String,
+    mode: Mode,
+    weakened: Vec<String>,
+    next: Instant,
+}
+
+impl Agent {
+    /// Enrols the cgroup at `path`, and listens in every network namespace that its processes are in; tells whether it
+    /// was enrolled just so before.
+    ///
+    /// # Errors
+    /// If there is no such cgroup, it lies outside of the configured root, the kernel refuses, or, without `replace`,
+    /// it is enrolled already under another name or in another mode.
+    pub fn enrol_path(
+        &self,
+        path: &Path,
+        name: Option<&WorkloadName>,
+        mode: Mode,
+        replace: bool,
+    ) -> Result<(Arc<Workload>, bool)> {
+        let path = place::directory(&self.config, path)?;
+        let id = entity(&path, name)?;
+        let mut wanted = self.wanted();
+        let cgroup = cgroup::id_of(&path).with_context(|| format!("there is no cgroup `{}`", path.display()))?;
+        if let Some(known) = self.gate.roster.get(cgroup) {
+            if known.id == id && known.mode == mode {
+                return Ok((known, true));
+            }
+            if !replace {
+                bail!(
+                    "`{}` is enrolled already, as `{}` ({}): `--replace` changes its name or mode",
+                    path.display(),
+                    known.id,
+                    if known.mode == Mode::Observe { "observe" } else { "enforce" },
+                );
+            }
+        }
+        let want = Want { id, mode, weakened: Vec::new(), next: Instant::now() };
+        let workload = self.enrol(want.workload(&path)?, EnrolmentChange::Enrolled)?;
+        wanted.remove(&path);
+        self.calm(&cause(&path));
+        Ok((workload, false))
+    }
+
+    /// Takes over what the configuration enrols: now where the cgroup is there, later where it is not.
+    ///
+    /// # Errors
+    /// If an entry names no place for a cgroup.
+    pub fn enrol_configured(&self, entries: &[EnrollEntry]) -> Result<()> {
+        for entry in entries {
+            let named = || format!("in the config: `[[enroll]]` of `{}`", entry.cgroup.display());
+            let path = place::directory(&self.config, &entry.cgroup).with_context(named)?;
+            let id = entity(&path, entry.name.as_ref())?;
+            let want = Want { id, mode: entry.mode, weakened: Vec::new(), next: Instant::now() };
+            self.wanted().insert(path, want);
+        }
+        self.keep_enrolled();
+        Ok(())
+    }
+
+    /// Enrols `workload`: listeners first, then the roster, then the kernel.
+    ///
+    /// # Errors
+    /// If the kernel refuses, or the enrolment cannot be kept on disk.
+    pub fn enrol(&self, workload: Workload, change: EnrolmentChange) -> Result<Arc<Workload>> {
+        let path = cgroup::cgroup2_mount()?.join(&workload.cgroup_path);
+        for pid in cgroup::processes(&path).unwrap_or_default() {
+            // A process may be gone by now; the others still need their listener.
+            if let Ok(netns) = NetnsRef::of_pid(pid)
+                && let Err(error) = self.listen(&netns)
+            {
+                warn!(pid, %error, "no listener in this process's network namespace: it will be refused");
+            }
+        }
+        let workload = Arc::new(workload);
+        let enrolment = self.enrolment(&workload, &path);
+        enrolment.save(&self.config.state_dir)?;
+        let before = self.gate.roster.insert(Workload::clone(&workload));
+        if let Err(error) = self.redirect.enrol(&path, workload.mode) {
+            match before {
+                // What was in force stays so, in the kernel as on disk.
+                Some(before) => {
+                    self.enrolment(&before, &path).save(&self.config.state_dir)?;
+                    self.gate.roster.insert(before);
+                }
+                None => {
+                    self.gate.roster.remove(workload.cgroup);
+                    enrolment.remove(&self.config.state_dir)?;
+                }
+            }
+            return Err(error).with_context(|| format!("cannot enrol `{}`", path.display()));
+        }
+        self.forget_files(&path, Some(workload.cgroup));
+        self.record(enrolment_record(change, &workload));
+        self.policies.set_workload_uids(workload_uids(&self.gate.roster)?);
+        info!(workload = %workload.id, cgroup = %workload.cgroup, ?change, "enrolled");
+        Ok(workload)
+    }
+
+    /// Ends the enrolment of the cgroup at `path`, also of one that is waited for.
+    ///
+    /// # Errors
+    /// If it is not enrolled, or the kernel's programs cannot be detached.
+    pub fn unenrol_path(&self, path: &Path) -> Result<()> {
+        let path = place::directory(&self.config, path)?;
+        let mut wanted = self.wanted();
+        let waited_for = wanted.remove(&path).is_some();
+        let mount = cgroup::cgroup2_mount()?;
+        let listed = self.gate.roster.list();
+        let Some(workload) = listed.iter().find(|workload| mount.join(&workload.cgroup_path) == path) else {
+            if !waited_for {
+                bail!("`{}` is not enrolled: `callgate workloads` lists what is", path.display());
+            }
+            self.forget_files(&path, None);
+            self.calm(&cause(&path));
+            return Ok(());
+        };
+        self.unenrol(workload)
+    }
+
+    /// Ends an enrolment.
+    ///
+    /// # Errors
+    /// If the kernel's programs cannot be detached.
+    pub fn unenrol(&self, workload: &Workload) -> Result<()> {
+        self.let_go(workload)?;
+        let path = cgroup::cgroup2_mount()?.join(&workload.cgroup_path);
+        self.enrolment(workload, &path).remove(&self.config.state_dir)?;
+        Ok(())
+    }
+
+    /// Enrols again what was enrolled when the last agent of this instance ended.
+    pub(super) fn resume(&self) -> Result<()> {
+        let mut kept: HashMap<CgroupId, Enrolment> = HashMap::new();
+        for enrolment in Enrolment::all(&self.config.state_dir) {
+            match enrolment {
+                Ok(enrolment) if enrolment.instance == self.instance => {
+                    kept.insert(enrolment.cgroup, enrolment);
+                }
+                Ok(_) => {}
+                Err(error) => self.alarm(&error.to_string(), &format!("an enrolment cannot be read: {error}")),
+            }
+        }
+        let mount = cgroup::cgroup2_mount()?;
+        for id in self.redirect.enrolled()? {
+            // An id is not reused, but a directory's path may be: both must still belong together.
+            match kept.get(&id).filter(|e| cgroup::id_of(&e.cgroup_path).is_ok_and(|now| now == id)) {
+                Some(enrolment) => {
+                    let (path, want) = Want::kept(enrolment);
+                    let resumed = want.workload_of(&path, id, &mount);
+                    match self.enrol(resumed, EnrolmentChange::Resumed) {
+                        Ok(_) => {
+                            kept.remove(&id);
+                        }
+                        Err(error) => self.alarm(&cause(&path), &format!("{error:#}; it is tried again")),
+                    }
+                }
+                None => {
+                    warn!(cgroup = %id, "pins of a cgroup that is gone or that no enrolment names: removed");
+                    self.redirect.unenrol(id)?;
+                }
+            }
+        }
+        // What was asked for holds until it is ended: a cgroup that went, or a host that was started anew, ends nothing.
+        self.wanted().extend(kept.values().map(Want::kept));
+        self.keep_enrolled();
+        Ok(())
+    }
+
+    /// Looks for cgroups that went, and enrols those that are waited for and have come. Blocking.
+    pub(super) fn keep_enrolled(&self) {
+        let Ok(mount) = cgroup::cgroup2_mount() else { return };
+        let mut wanted = self.wanted();
+        for workload in self.gate.roster.list() {
+            let path = mount.join(&workload.cgroup_path);
+            if cgroup::id_of(&path).is_ok_and(|now| now == workload.cgroup) {
+                continue;
+            }
+            if let Err(error) = self.let_go(&workload) {
+                self.alarm(&cause(&path), &format!("`{}` is gone, and so cannot be left: {error:#}", path.display()));
+                continue;
+            }
+            let Workload { id, mode, weakened, .. } = Workload::clone(&workload);
+            // Configured meanwhile under another name: that holds.
+            wanted.entry(path).or_insert(Want { id, mode, weakened, next: Instant::now() });
+        }
+        let due: Vec<PathBuf> =
+            wanted.iter().filter(|(_, want)| want.next <= Instant::now()).map(|(path, _)| path.clone()).collect();
+        for path in due {
+            let Some(want) = wanted.get_mut(&path) else { continue };
+            if !path.is_dir() {
+                let text = format!(
+                    "there is no cgroup `{}`: `{}` is enrolled when it appears, or ended by `callgate unenroll`",
+                    path.display(),
+                    want.id
+                );
+                self.alarm(&cause(&path), &text);
+                continue;
+            }
+            let known = cgroup::id_of(&path).ok().and_then(|id| self.gate.roster.get(id));
+            let enrolled = if known.is_some_and(|known| known.id == want.id && known.mode == want.mode) {
+                Ok(())
+            } else {
+                want.workload(&path).and_then(|workload| self.enrol(workload, EnrolmentChange::Enrolled)).map(drop)
+            };
+            match enrolled {
+                Ok(()) => {
+                    wanted.remove(&path);
+                    self.calm(&cause(&path));
+                }
+                Err(error) => {
+                    want.next = Instant::now() + TRY_AGAIN;
+                    self.alarm(&cause(&path), &format!("{error:#}; it is tried again"));
+                }
+            }
+        }
+    }
+
+    /// Takes enforcement away; the enrolment on disk stays.
+    fn let_go(&self, workload: &Workload) -> Result<()> {
+        match self.redirect.unenrol(workload.cgroup) {
+            // Its pins were removed by hand.
+            Err(RedirectError::NotEnrolled(_)) => {}
+            done => done?,
+        }
+        self.gate.roster.remove(workload.cgroup);
+        self.gate.tallies.forget(workload.cgroup);
+        self.record(enrolment_record(EnrolmentChange::Unenrolled, workload));
+        info!(workload = %workload.id, "unenrolled");
+        Ok(())
+    }
+
+    /// What waits, and the turn of whoever changes what is enrolled.
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes what is written down of `path`, but for the cgroup `but`: earlier ones at the same path.
+    fn forget_files(&self, path: &Path, but: Option<CgroupId>) {
+        for enrolment in Enrolment::all(&self.config.state_dir).into_iter().flatten() {
+            let other = enrolment.instance == self.instance && enrolment.cgroup_path == path;
+            if other
+                && Some(enrolment.cgroup) != but
+                && let Err(error) = enrolment.remove(&self.config.state_dir)
+            {
+                warn!(%error, "what was written down of an earlier enrolment stays");
+            }
+        }
+    }
+
+    fn enrolment(&self, workload: &Workload, path: &Path) -> Enrolment {
+        Enrolment {
+            instance: self.instance.clone(),
+            owner: self.run.is_some().then(Owner::this_process),
+            cgroup: workload.cgroup,
+            cgroup_path: path.to_owned(),
+            workload: workload.id.clone(),
+            mode: workload.mode,
+            weakened: workload.weakened.clone(),
+            spool: self.run.is_some().then(|| self.spool_dir()),
+            trust: self.run.clone(),
+        }
+    }
+}
+
+impl Want {
+    fn kept(enrolment: &Enrolment) -> (PathBuf, Self) {
+        let Enrolment { cgroup_path, workload, mode, weakened, .. } = enrolment.clone();
+        (cgroup_path, Self { id: workload, mode, weakened, next: Instant::now() })
+    }
+
+    fn workload(&self, path: &Path) -> Result<Workload> {
+        Ok(self.workload_of(path, cgroup::id_of(path)?, &cgroup::cgroup2_mount()?))
+    }
+
+    fn workload_of(&self, path: &Path, cgroup: CgroupId, mount: &Path) -> Workload {
+        Workload {
+            id: self.id.clone(),
+            cgroup,
+            cgroup_path: path.strip_prefix(mount).unwrap_or(path).to_owned(),
+            mode: self.mode,
+            fail: FailMode::Closed,
+            session: None,
+            weakened: self.weakened.clone(),
+        }
+    }
+}
+
+/// The entity id: the name, or the path below the mount, which no name can be mistaken for once it holds a `/`.
+fn entity(path: &Path, name: Option<&WorkloadName>) -> Result<String> {
+    let below = path.strip_prefix(cgroup::cgroup2_mount()?).unwrap_or(path);
+    Ok(name.map_or_else(|| format!("cgroup/{}", below.display()), |name| format!("cgroup/{name}")))
+}
+
+/// What alarms about the cgroup at `path` are called by.
+fn cause(path: &Path) -> String {
+    format!("enrolment of {}", path.display())
+}
+
+fn enrolment_record(change: EnrolmentChange, workload: &Workload) -> RecordKind {
+    RecordKind::Enrolment(EnrolmentRecord {
+        change,
+        workload: workload.id.clone(),
+        cgroup: workload.cgroup,
+        cgroup_path: workload.cgroup_path.display().to_string(),
+        weakened: workload.weakened.clone(),
+    })
+}
+
+/// The uids of every process of every workload: files that one of them could write are never reloaded.
+pub(super) fn workload_uids(roster: &Roster) -> Result<Vec<u32>> {
+    let mount = cgroup::cgroup2_mount()?;
+    let mut uids = Vec::new();
+    for workload in roster.list().iter() {
+        for pid in cgroup::processes(&mount.join(&workload.cgroup_path)).unwrap_or_default() {
+            uids.extend(callgate_identity::uid_of(pid));
+        }
+    }
+    uids.sort_unstable();
+    uids.dedup();
+    Ok(uids)
+}

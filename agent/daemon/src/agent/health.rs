@@ -1,0 +1,149 @@
+//! How the agent is: faults, alarms, status; and the loops that look.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use callgate_model::{AgentRecord, AgentState, RecordKind};
+use callgate_proto::v1::{SpoolStatus, StatusReply, UplinkStatus};
+use tracing::{error, info, warn};
+
+use super::enrolling::workload_uids;
+use super::{Agent, UIDS_LOOK};
+
+/// How often cgroups are looked for that went or came, and faults.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Causes of alarms that are looked at each [`LOOK`].
+const SPOOL_FAILED: &str = "audit spool failed";
+const DISK_FULL: &str = "audit disk full";
+
+/// Cause of alarms about policies.
+const POLICIES: &str = "policies";
+
+impl Agent {
+    /// What keeps the agent from serving; empty when it serves.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let spool = self.gate.recorder.status();
+        let failed = spool
+            .failed
+            .as_ref()
+            .map(|failed| format!("the audit spool failed, so calls are refused until a restart: {failed}"));
+        let full = spool.disk_full.then(|| "the disk of the audit spool is full, so calls are refused".to_owned());
+        for (cause, fault) in [(SPOOL_FAILED, &failed), (DISK_FULL, &full)] {
+            match fault {
+                Some(text) => self.alarm(cause, text),
+                None => self.calm(cause),
+            }
+        }
+        failed.into_iter().chain(full).collect()
+    }
+
+    /// How the agent is.
+    #[must_use]
+    pub fn status(&self) -> StatusReply {
+        let spool = self.gate.recorder.status();
+        let policies = self.gate.policies.load();
+        let faults = self.faults();
+        let uplink = self.uplink_status.as_ref().map(|status| status.borrow().clone());
+        StatusReply {
+            version: env!("CARGO_PKG_VERSION").into(),
+            instance: self.instance.clone(),
+            pid: std::process::id(),
+            started_us: self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros() as u64,
+            ready: faults.is_empty(),
+            alarms: self.alarms.list(),
+            workloads: self.gate.roster.list().len() as u64,
+            connections: (self.config.connections_max - self.gate.connections.available_permits()) as u64,
+            policy_set: policies.hash().to_owned(),
+            policies: policies.len() as u64,
+            spool: Some(SpoolStatus {
+                stream: self.gate.recorder.stream().to_string(),
+                last_seq: spool.last_seq,
+                durable_seq: spool.durable_seq,
+                acked_seq: spool.acked_seq,
+                bytes: spool.bytes,
+                max_bytes: spool.max_bytes,
+            }),
+            uplink: uplink.map(|status| UplinkStatus {
+                endpoint: self.config.collector.clone().unwrap_or_default(),
+                connected: status.connected,
+                error: status.error.unwrap_or_default(),
+            }),
+        }
+    }
+
+    /// Looks after faults, and after enrolments unless this agent is of one run.
+    pub(super) async fn look_after(self: Arc<Self>) {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                _ = look.tick() => {}
+            }
+            let agent = Arc::clone(&self);
+            let looked = tokio::task::spawn_blocking(move || {
+                let _faults = agent.faults();
+                if agent.run.is_none() {
+                    agent.keep_enrolled();
+                }
+            });
+            if let Err(error) = looked.await {
+                error!(%error, "a look after enrolments failed");
+            }
+        }
+    }
+
+    /// Records changes of the policy set, and raises an alarm for those that were refused.
+    pub(super) async fn watch_policies(&self) {
+        let mut look = tokio::time::interval(UIDS_LOOK);
+        loop {
+            let change = tokio::select! {
+                () = self.stopping.cancelled() => return,
+                _ = look.tick() => {
+                    match workload_uids(&self.gate.roster) {
+                        Ok(uids) => self.policies.set_workload_uids(uids),
+                        Err(error) => warn!(%error, "the users of workloads cannot be told"),
+                    }
+                    continue;
+                }
+                change = self.policies.changed() => change,
+            };
+            let Some(change) = change else { return };
+            if change.refused.is_empty() {
+                info!(policy_set = %change.policy_set, policies = change.policies, "policies reloaded");
+                self.calm(POLICIES);
+            } else {
+                self.alarm(POLICIES, &format!("policies were not reloaded: {}", change.refused));
+            }
+            self.record(RecordKind::Policy(change));
+        }
+    }
+
+    /// Raises the alarm of `cause`: in status and metrics; in log and record when it is news.
+    pub(super) fn alarm(&self, cause: &str, text: &str) {
+        if self.alarms.raise(cause, text) {
+            error!(alarm = %text);
+            self.tell(AgentState::Alarm, text);
+        }
+    }
+
+    /// Ends the alarm of `cause`, if there is one.
+    pub(super) fn calm(&self, cause: &str) {
+        if self.alarms.clear(cause) {
+            info!(%cause, "an alarm is over");
+        }
+    }
+
+    pub(super) fn tell(&self, state: AgentState, detail: &str) {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        self.record(RecordKind::Agent(AgentRecord { state, version, detail: detail.to_owned() }));
+    }
+
+    pub(super) fn record(&self, kind: RecordKind) {
+        if let Err(error) = self.gate.recorder.write(kind) {
+            error!(%error, "a record could not be written");
+        }
+    }
+}

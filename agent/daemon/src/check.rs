@@ -1,0 +1,63 @@
+//! `callgate-agent --check`: all of a configuration that can be told without starting.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result, bail};
+use callgate_identity::upstream_config;
+use callgate_uplink::Endpoint;
+
+use crate::{Config, place};
+
+/// Tries what `config` names, but for the policies: roots of upstreams, collector, resolvers, enrolments.
+///
+/// Gives what is no fault and still worth a look: cgroups that are not there yet.
+///
+/// # Errors
+/// The first thing that is unfit, with its key.
+pub fn check(config: &Config) -> Result<Vec<String>> {
+    upstream_config(&config.upstream_ca, &[]).context("`upstream_ca`")?;
+    if let Some(collector) = &config.collector {
+        collector.parse::<Endpoint>().context("`collector`")?;
+    }
+    config.resolvers().context("`resolvers`")?;
+    let mut seen = BTreeSet::new();
+    let mut notes = Vec::new();
+    for entry in &config.enroll {
+        let named = || format!("`[[enroll]]` of `{}`", entry.cgroup.display());
+        let path = place::directory(config, &entry.cgroup).with_context(named)?;
+        if !path.is_dir() {
+            notes.push(format!("{}: there is no such cgroup now; it is enrolled when it appears", named()));
+        }
+        if !seen.insert(path) {
+            bail!("{}: it is enrolled twice", named());
+        }
+    }
+    Ok(notes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(more: &str) -> Result<Vec<String>, String> {
+        let text = format!("resolvers = []\n{more}");
+        check(&Config::parse(&text).unwrap()).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn what_would_not_start_is_named() {
+        assert_eq!(checked("").unwrap(), [""; 0]);
+        for (more, key) in [
+            ("upstream_ca = [\"/no/such.pem\"]", "upstream_ca"),
+            ("collector = \"tcp:1\"", "collector"),
+            ("collector = \"http://192.0.2.1:4700\"", "collector"),
+            ("[[enroll]]\ncgroup = \"/tmp\"", "[[enroll]]` of `/tmp`"),
+            ("[[enroll]]\ncgroup = \"a\"\n[[enroll]]\ncgroup = \"a\"", "twice"),
+        ] {
+            let error = checked(more).unwrap_err();
+            assert!(error.contains(key), "{more}: {error}");
+        }
+        let missing = checked("[[enroll]]\ncgroup = \"callgate-test-none\"").unwrap();
+        assert!(missing[0].contains("when it appears"), "{missing:?}");
+    }
+}
