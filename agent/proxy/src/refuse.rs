@@ -45,15 +45,20 @@ impl<'a> Refusal<'a> {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.reason == Reason::CallerUnverified {
+            // RFC 9110 §15.5.2 wants a challenge with every 401, RFC 6750 §3.1 names the error.
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer error="invalid_token""#));
+        }
         response
     }
 }
 
-/// The HTTP status of a refusal: 403 for verdicts, 400 for malformed requests, 502 for the service's faults, 503 for ours.
+/// The HTTP status of a refusal: 403 for verdicts, 400 for malformed requests, 401 for bad tokens, 502 for the service's faults, 503 for ours.
 #[must_use]
 pub fn status_of(reason: Reason) -> StatusCode {
     match reason {
         Reason::BadHead => StatusCode::BAD_REQUEST,
+        Reason::CallerUnverified => StatusCode::UNAUTHORIZED,
         Reason::UpstreamCertificate | Reason::UpstreamUnreachable | Reason::UpstreamProtocol | Reason::Unmaskable => {
             StatusCode::BAD_GATEWAY
         }
@@ -79,6 +84,13 @@ mod tests {
         assert_eq!(body["policies"][0], "no-deletes");
         assert_eq!(body["event"], call.to_string());
         assert!(body["message"].as_str().unwrap().contains("ask"));
+    }
+
+    #[test]
+    fn a_bad_token_is_challenged() {
+        let response = Refusal::because(CallId::new(), Reason::CallerUnverified, &[]).to_http();
+        assert_eq!(response.status(), 401);
+        assert_eq!(response.headers()[header::WWW_AUTHENTICATE], r#"Bearer error="invalid_token""#);
     }
 
     #[test]
