@@ -95,6 +95,10 @@ impl Terms {
     pub fn of(config: &IssuerConfig) -> Result<Self, IssuersError> {
         let unfit = |key, detail: &str| IssuersError::setting(&config.issuer, key, detail);
         let issuer = address(&config.issuer).map_err(|detail| unfit("issuer", detail))?;
+        if issuer.query().is_some() {
+            // OpenID Connect Discovery 1.0 §2: an issuer has neither query nor fragment.
+            return Err(unfit("issuer", "it may have no query"));
+        }
         let keys_at = match &config.jwks_uri {
             Some(uri) => KeysAt::Jwks(address_below(uri, &issuer).map_err(|detail| unfit("jwks_uri", detail))?),
             None => KeysAt::Discovery(discovery(&config.issuer).map_err(|detail| unfit("issuer", detail))?),
@@ -153,10 +157,13 @@ const FRAMING: &[HeaderName] = &[
 
 /// Reads the address of an issuer or of its keys: `https`, or `http` to a loopback address, and nothing odd.
 pub(super) fn address(text: &str) -> Result<Uri, &'static str> {
-    if text.contains(['#', '?', '@', '\\', '%']) || text.contains(char::is_whitespace) {
-        return Err("an address with a query, a fragment, a user or escapes is not accepted");
+    if text.contains(['#', '\\']) || text.contains(char::is_whitespace) {
+        return Err("an address with a fragment, a backslash or a blank is not accepted");
     }
     let uri: Uri = text.parse().map_err(|_| "it is not an address")?;
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err("an address with a user is not accepted");
+    }
     match (uri.scheme_str(), uri.host()) {
         (_, None | Some("")) => Err("it names no host"),
         (Some("https"), _) => Ok(uri),
@@ -240,6 +247,8 @@ mod tests {
             ("[\"gate\"]", "[\"\"]", "audience"),
             ("[\"ES256\"]", "[]", "algorithms"),
             ("issuer", "issuers", "issuers"),
+            ("idp.example", "idp.example/?x", "issuer"),
+            ("idp.example", "user@idp.example", "issuer"),
         ] {
             let said = terms(&GOOD.replace(from, to)).unwrap_err();
             assert!(said.contains(key), "{to}: {said}");
@@ -248,7 +257,13 @@ mod tests {
 
     #[test]
     fn plain_http_is_for_loopback_addresses_only() {
-        for fit in ["http://127.0.0.1:8080", "http://127.9.9.9/x", "http://[::1]:80/realm", "https://idp.example/"] {
+        for fit in [
+            "http://127.0.0.1:8080",
+            "https://idp.example/keys?p=a%20b",
+            "http://127.9.9.9/x",
+            "http://[::1]:80/realm",
+            "https://idp.example/",
+        ] {
             assert!(address(fit).is_ok(), "{fit}");
         }
         for unfit in [
@@ -261,7 +276,6 @@ mod tests {
             "ftp://127.0.0.1",
             "https://",
             "idp.example",
-            "https://idp.example/?x",
             "https://idp.example/#x",
             "https://a@idp.example/",
             "",

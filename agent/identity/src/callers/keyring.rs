@@ -1,7 +1,8 @@
 //! One issuer's keys, kept fresh: read without a lock, fetched by one task at a time.
 //!
 //! Fresh keys are used as they are. Past three quarters of their time a fetch starts in the background.
-//! Past their time a fetch is waited for; if it fails they go on being used, until they are too stale.
+//! Past their time a fetch is waited for; if it fails they go on being used, until they are too stale,
+//! and further fetches are tried in the background: an issuer that hangs slows down one wait, not every call.
 //! A key that is not among them makes for one more fetch, at most one each [`UNKNOWN_EACH`]: rotation is seen at once,
 //! and tokens with made-up key ids cost their issuer nothing.
 
@@ -82,13 +83,16 @@ impl Keyring {
                 self.start();
                 Some(held)
             }
-            // After a failed fetch they are used without a wait, until the next attempt is due.
-            Age::Stale => self.is_resting().then_some(held),
+            Age::Stale if self.has_failed_since(held.fetched + held.fresh) => {
+                self.start();
+                Some(held)
+            }
+            Age::Stale => None,
             Age::Useless => None,
         }
     }
 
-    /// Starts the first fetch, or joins the one under way, without waiting for it.
+    /// Starts a fetch, or joins the one under way, without waiting for it.
     pub fn start(self: &Arc<Self>) {
         let _under_way = self.fetch(Duration::ZERO);
     }
@@ -138,9 +142,9 @@ impl Keyring {
         }
     }
 
-    fn is_resting(&self) -> bool {
+    fn has_failed_since(&self, time: Duration) -> bool {
         let flight = self.flight.lock().unwrap_or_else(PoisonError::into_inner);
-        flight.landing.is_none() && self.is_within(flight.failed, RETRY_AFTER)
+        flight.failed.is_some_and(|failed| failed >= time)
     }
 
     fn is_within(&self, since: Option<Duration>, time: Duration) -> bool {

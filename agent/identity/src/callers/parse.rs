@@ -3,6 +3,8 @@
 //! What is read here is unverified: `iss`, `kid` and `alg` only choose the issuer, its key and the check.
 //! The signature and the claims are judged by [`verify`](super::verify).
 
+use std::fmt;
+
 use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD};
 use base64::engine::{DecodePaddingMode, Engine};
@@ -17,8 +19,8 @@ pub const TOKEN_MAX: usize = 16 * 1024;
 /// Longest key id, of a token or a key. Unit: bytes. Source: a SHA-512 in hexadecimal takes 128.
 pub const KID_MAX: usize = 256;
 
-/// A token as it reads, nothing of it verified.
-#[derive(Clone, PartialEq, Debug)]
+/// A token as it reads, nothing of it verified. `Debug` shows nothing that it says.
+#[derive(Clone, PartialEq)]
 pub struct Inspected {
     /// The algorithm it claims; always an asymmetric one.
     pub algorithm: Algorithm,
@@ -28,6 +30,12 @@ pub struct Inspected {
     pub iss: String,
     /// All claims.
     pub(super) claims: Map<String, Value>,
+}
+
+impl fmt::Debug for Inspected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inspected").field("algorithm", &self.algorithm).finish_non_exhaustive()
+    }
 }
 
 /// Reads a token.

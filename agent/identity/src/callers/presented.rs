@@ -84,7 +84,8 @@ pub(super) fn read<'h>(
 
 /// The token of `Bearer TOKEN`, and nothing else. Source: RFC 6750 §2.1.
 fn bearer(value: &HeaderValue) -> Option<&[u8]> {
-    let mut pieces = pieces(value);
+    // Split at spaces only: a comma or a tab stays part of the token, which then is none.
+    let mut pieces = value.as_bytes().split(|byte| *byte == b' ').filter(|piece| !piece.is_empty());
     match (pieces.next(), pieces.next(), pieces.next()) {
         (Some(scheme), Some(token), None) if scheme.eq_ignore_ascii_case(b"bearer") => Some(token),
         _ => None,
@@ -93,11 +94,9 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
 
 /// Whether anything in the value claims an issuer of ours.
 fn claims_ours(value: &HeaderValue, is_ours: impl Fn(&str) -> bool) -> bool {
-    pieces(value).any(|piece| parse::claimed_issuers(piece).iter().any(|issuer| is_ours(issuer)))
-}
-
-fn pieces(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    value.as_bytes().split(|byte| b" \t,".contains(byte)).filter(|piece| !piece.is_empty())
+    // However a lax reader may split it.
+    let mut pieces = value.as_bytes().split(|byte| b" \t,;\"'".contains(byte));
+    pieces.any(|piece| parse::claimed_issuers(piece).iter().any(|issuer| is_ours(issuer)))
 }
 
 #[cfg(test)]
@@ -142,8 +141,17 @@ mod tests {
     fn what_claims_us_twice_or_in_part_is_a_token() {
         let twice = format!("e30.{}.AAAA", URL_SAFE_NO_PAD.encode(r#"{"iss":"theirs","iss":"ours"}"#));
         assert_eq!(of(&[("authorization", format!("Bearer {twice}"))]), Ok(Some(twice)));
-        let unsigned = token("ours").replace("AAAA", "");
-        assert_eq!(of(&[("authorization", format!("Bearer {unsigned}"))]), Ok(Some(unsigned)));
+        for odd in [token("ours").replace("AAAA", ""), token("ours").replace(".AAAA", "==.AAAA==")] {
+            assert_eq!(of(&[("authorization", format!("Bearer {odd}"))]), Ok(Some(odd)));
+        }
+    }
+
+    #[test]
+    fn a_token_of_ours_with_something_about_it_is_a_token_which_then_fails() {
+        for odd in [format!(",{}", token("ours")), format!("{},", token("ours")), format!("\t{}", token("ours"))] {
+            assert_eq!(of(&[("authorization", format!("Bearer {odd}"))]), Ok(Some(odd.clone())), "{odd}");
+            assert!(parse::inspect(odd.as_bytes()).is_err(), "{odd}");
+        }
     }
 
     #[test]
@@ -154,6 +162,10 @@ mod tests {
             vec![("authorization", bearer.clone()), ("authorization", "Basic dTpw".into())],
             vec![("authorization", "Bearer x".into()), ("authorization", "Basic dTpw".into())],
             vec![("authorization", format!("{bearer}, {bearer}"))],
+            vec![("authorization", format!("Bearer\t{}", token("ours")))],
+            vec![("authorization", format!("Bearer,{}", token("ours")))],
+            vec![("authorization", format!("Token token=\"{}\"", token("ours")))],
+            vec![("authorization", format!("Token token={}", token("ours")))],
             vec![("authorization", format!("Bearer x {}", token("ours")))],
             vec![("authorization", format!("DPoP {}", token("ours")))],
             vec![("authorization", token("ours"))],
