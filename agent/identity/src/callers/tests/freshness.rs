@@ -167,6 +167,9 @@ async fn a_withdrawn_key_ends_the_tokens_that_it_verified() {
     issuers.verify(&token).await.unwrap();
     server.publishes(&[&good]);
     clock.advance(HOUR);
+    // The new keys come with another's token, so they are fresh when the old one is presented again.
+    issuers.verify(good.token(&lasting(&server.url()))).await.unwrap();
+    assert_eq!(issuers.verify_now(&token), None, "remembered, but not vouched for any more");
     assert_eq!(issuers.verify(&token).await, Err(TokenError::UnknownKey));
     // A key of the old name is another key.
     let heir = Signer::ec("bad");
