@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use callgate_identity::callers::IssuerConfig;
 use callgate_model::{Mode, WorkloadName};
 use serde::Deserialize;
 
@@ -53,6 +54,8 @@ pub struct Config {
     pub drain_timeout_s: u64,
     /// Services whose names need no resolution, with their addresses.
     pub service: Vec<ServiceEntry>,
+    /// Who may vouch for callers; checked by `Issuers::new`.
+    pub issuer: Vec<IssuerConfig>,
     /// Cgroups that are enrolled at start.
     pub enroll: Vec<EnrollEntry>,
 }
@@ -138,6 +141,7 @@ impl Default for Config {
             connections_max: 16_384,
             drain_timeout_s: 10,
             service: Vec::new(),
+            issuer: Vec::new(),
             enroll: Vec::new(),
         }
     }
@@ -241,6 +245,15 @@ mod tests {
     fn a_name_that_policy_could_not_tell_apart_is_refused() {
         let error = format!("{:#}", Config::parse("[[enroll]]\ncgroup = \"a\"\nname = \"x/y\"\n").unwrap_err());
         assert!(error.contains("`x/y` is no name of a workload") && error.contains("line 3"), "{error}");
+    }
+
+    #[test]
+    fn issuers_are_read_and_symmetric_algorithms_refused() {
+        let text = "[[issuer]]\nissuer = \"https://idp.example\"\naudience = [\"gate\"]\nalgorithms = [\"ES256\"]\n";
+        assert_eq!(Config::parse(text).unwrap().issuer[0].leeway_s, 30);
+        for (from, to) in [("ES256", "HS256"), ("ES256", "none"), ("audience", "audiences")] {
+            assert!(Config::parse(&text.replace(from, to)).is_err(), "{to}");
+        }
     }
 
     #[test]

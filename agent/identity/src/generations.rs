@@ -46,6 +46,12 @@ impl<K: Eq + Hash + Clone, V: Clone> Generations<K, V> {
         value
     }
 
+    /// The entry of `key`, when it is present.
+    pub fn get(&self, key: &K) -> Option<V> {
+        let both = self.both.lock().unwrap_or_else(PoisonError::into_inner);
+        both.young.get(key).or_else(|| both.old.get(key)).cloned()
+    }
+
     /// Forgets `key`.
     pub fn remove(&self, key: &K) {
         let mut both = self.both.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,11 +4,13 @@
 //! - [`upstream_config`] is how we call the real host: always verified, never resumed.
 //! - [`Attestor`] turns the kernel's record of a connection into a [`Process`](callgate_model::Process) with the
 //!   digest of its executable.
+//! - [`callers::Issuers`] turns the token of a request into the [`Caller`](callgate_model::Caller) on whose behalf it is.
 //!
-//! This crate never dials, never decides, and never writes a key to disk.
+//! This crate never decides, and never dials but for the keys of configured issuers.
 
 mod attest;
 mod authority;
+pub mod callers;
 mod error;
 mod generations;
 mod key;

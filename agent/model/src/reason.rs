@@ -63,6 +63,8 @@ reasons! {
     UpstreamProtocol = "upstream_protocol", "The called service broke off or answered with a malformed message.";
     /// The workload did not complete its TLS handshake with us.
     ClientTls = "client_tls", "The TLS handshake of the caller failed; does it trust the CA of Callgate?";
+    /// A token was presented to name the caller, and does not verify.
+    CallerUnverified = "caller_unverified", "The token that names the caller could not be verified; renew it, or ask the operator of this node which issuers are trusted.";
     /// First bytes of no protocol that we decode.
     ProtocolUnknown = "protocol_unknown", "The protocol is not one that Callgate decodes, and no connect policy permits it.";
     /// A part of a protocol that we do not carry.

@@ -45,6 +45,10 @@ impl<'a> Refusal<'a> {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.reason == Reason::CallerUnverified {
+            // RFC 9110 §15.5.2 wants a challenge with every 401, RFC 6750 §3.1 names the error.
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer error="invalid_token""#));
+        }
         response
     }
 }
@@ -65,23 +69,25 @@ impl Refusal<'_> {
 }
 
 /// The status code of a refusal in gRPC: 7 `PERMISSION_DENIED` for verdicts, 3 `INVALID_ARGUMENT` for malformed requests,
-/// 14 `UNAVAILABLE` where a later try may succeed, 13 `INTERNAL` for answers that may not pass.
+/// 16 `UNAUTHENTICATED` for bad tokens, 14 `UNAVAILABLE` where a later try may succeed, 13 `INTERNAL` for answers that may not pass.
 /// Source: the status codes of gRPC's core documentation.
 #[must_use]
 pub fn grpc_status_of(reason: Reason) -> u16 {
     match (reason, status_of(reason)) {
         (Reason::Unmaskable | Reason::UpstreamProtocol | Reason::Internal, _) => 13,
         (_, StatusCode::BAD_REQUEST) => 3,
+        (_, StatusCode::UNAUTHORIZED) => 16,
         (_, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE) => 14,
         _ => 7,
     }
 }
 
-/// The HTTP status of a refusal: 403 for verdicts, 400 for malformed requests, 502 for the service's faults, 503 for ours.
+/// The HTTP status of a refusal: 403 for verdicts, 400 for malformed requests, 401 for bad tokens, 502 for the service's faults, 503 for ours.
 #[must_use]
 pub fn status_of(reason: Reason) -> StatusCode {
     match reason {
         Reason::BadHead => StatusCode::BAD_REQUEST,
+        Reason::CallerUnverified => StatusCode::UNAUTHORIZED,
         Reason::UpstreamCertificate | Reason::UpstreamUnreachable | Reason::UpstreamProtocol | Reason::Unmaskable => {
             StatusCode::BAD_GATEWAY
         }
@@ -115,6 +121,13 @@ mod tests {
         let response = Refusal::because(call, Reason::Forbidden, &[]).to_grpc();
         assert_eq!((response.status(), &response.headers()["grpc-status"]), (StatusCode::OK, &HeaderValue::from(7)));
         assert!(response.headers()["grpc-message"].to_str().unwrap().contains(&call.to_string()));
+    }
+
+    #[test]
+    fn a_bad_token_is_challenged() {
+        let response = Refusal::because(CallId::new(), Reason::CallerUnverified, &[]).to_http();
+        assert_eq!(response.status(), 401);
+        assert_eq!(response.headers()[header::WWW_AUTHENTICATE], r#"Bearer error="invalid_token""#);
     }
 
     #[test]

@@ -1,0 +1,6 @@
+//! Issuers that are asked over real connections, and tokens that attack them.
+
+mod attacks;
+mod freshness;
+mod issuer;
+mod transport;
