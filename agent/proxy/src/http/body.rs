@@ -5,11 +5,13 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use callgate_model::{Direction, Outcome, Reason};
-use http::HeaderMap;
+use http::{HeaderMap, Request};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
 use super::CutOff;
@@ -55,6 +57,23 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
     }
+}
+
+/// Most of a refused request that is read and dropped. Unit: bytes. Source: what clients send before they look for an
+/// answer; past it the stream is reset.
+const DISCARDED_MAX: usize = 1 << 20;
+
+/// Longest time for it. Source: a round trip across the world, ten times.
+const DISCARD_TIME: Duration = Duration::from_secs(2);
+
+/// Reads on in the body of a refused request of HTTP/2, for a little while: clients that are still sending take the
+/// reset of their stream for a failure, and never read the refusal. (HTTP/1.1 has its own way in hyper.)
+pub(crate) fn discard(request: Request<Incoming>) {
+    if request.version() != http::Version::HTTP_2 || request.body().is_end_stream() {
+        return;
+    }
+    let mut body = Limited::new(request.into_body(), DISCARDED_MAX);
+    tokio::spawn(tokio::time::timeout(DISCARD_TIME, async move { while let Some(Ok(_)) = body.frame().await {} }));
 }
 
 /// What the caller is given: an answer of ours, or the service's on its way through.

@@ -12,7 +12,7 @@ use http::{Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use tracing::{debug, error};
 
-use super::body::{RequestBody, ResponseBody};
+use super::body::{self, RequestBody, ResponseBody};
 use super::call_log::{CallLog, all_kinds};
 use super::judge::Asked;
 use super::pipe::Pipe;
@@ -62,9 +62,9 @@ pub(crate) async fn serve(http: Arc<Http>, request: Request<Incoming>) -> Result
     let response = match permits {
         Some((connect, permit)) => match &*connect {
             Ok(connect) => carry(&http, connect, permit, asked, request, &log).await,
-            Err(refused) => refuse(&log, call, &asked.function, refused),
+            Err(refused) => refuse(&log, call, &asked.function, refused, request),
         },
-        None => refuse(&log, call, &asked.function, &decision),
+        None => refuse(&log, call, &asked.function, &decision, request),
     };
     if upgrading && let Some(control) = &http.control {
         control.upgrade(response.status() == StatusCode::SWITCHING_PROTOCOLS);
@@ -162,7 +162,14 @@ fn begin(http: &Http, call: CallId, asked: &Asked, request: &Request<Incoming>, 
 }
 
 /// Refuses a call by `decision`.
-fn refuse(log: &CallLog, call: CallId, function: &Function, decision: &Decision) -> Response<ResponseBody> {
+fn refuse(
+    log: &CallLog,
+    call: CallId,
+    function: &Function,
+    decision: &Decision,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    body::discard(request);
     let response = own(function, &Refusal::new(call, decision));
     log.answered(response.status().as_u16(), Vec::new(), None);
     log.finish(Outcome::Refused, decision.reason);

@@ -28,11 +28,13 @@ pub(super) fn protect(root: bool) -> Result<()> {
     for mount in mounts::table()? {
         let kind = mount.file_system.as_str();
         let steering = matches!(kind, "cgroup" | "cgroup2") || root && mount.target.starts_with("/sys");
-        if HIDDEN.contains(&kind) {
-            mounts::empty(&mount.target)?;
-        } else if steering {
-            mount.read_only()?;
-        }
+        let done = match () {
+            () if HIDDEN.contains(&kind) => mounts::empty(&mount.target),
+            () if steering => mount.read_only(),
+            () => Ok(()),
+        };
+        // Its directory was removed outside meanwhile, which takes the mount away here too.
+        done.or_else(|error| if mount.target.exists() { Err(error) } else { Ok(()) })?;
     }
     if root {
         ROOT_READ_ONLY.iter().map(Path::new).filter(|p| p.exists()).try_for_each(mounts::read_only)?;

@@ -9,7 +9,7 @@ use super::{Coding, CodingError, Codings, STEP};
 /// Bytes that a body may grow to whatever its size. Unit: bytes. Source: ours; large enough for any page of an API.
 const FREE: u64 = 16 << 20;
 
-/// Beyond that, bytes for each byte of input. Source: logs and JSON reach 20 to 60; a bomb of gzip 1,032.
+/// Beyond that, bytes for each byte of input, over both codings. Source: logs and JSON reach 20 to 60; a bomb of gzip 1,032.
 const RATIO: u64 = 200;
 
 /// Largest window of zstd, as a power of two. Source: RFC 9659 §3 asks clients for 8 MiB, and no more.
@@ -19,6 +19,8 @@ const ZSTD_WINDOW: u32 = 23;
 pub(in crate::http) struct Decoder {
     /// The coding that was applied last comes first.
     stages: Vec<Stage>,
+    /// Bytes of input so far.
+    fed: u64,
 }
 
 struct Stage {
@@ -46,12 +48,13 @@ impl Decoder {
             consumed: 0,
             produced: 0,
         };
-        Self { stages: codings.applied().rev().map(stage).collect() }
+        Self { stages: codings.applied().rev().map(stage).collect(), fed: 0 }
     }
 
     /// Takes the next bytes of the body, to be asked for by [`step`](Self::step) until it says that there is no more.
     pub(in crate::http) fn feed(&mut self, input: &[u8]) {
         if let Some(first) = self.stages.first_mut() {
+            self.fed += input.len() as u64;
             first.input.extend_from_slice(input);
         }
     }
@@ -61,7 +64,8 @@ impl Decoder {
     /// # Errors
     /// See [`CodingError`]; the body must be cut off.
     pub(in crate::http) fn step(&mut self, out: &mut Vec<u8>) -> Result<bool, CodingError> {
-        pull(&mut self.stages, out)
+        let bound = FREE.saturating_add(RATIO.saturating_mul(self.fed));
+        pull(&mut self.stages, bound, out)
     }
 
     /// Ends the body.
@@ -75,14 +79,14 @@ impl Decoder {
 }
 
 /// Asks the last stage, and for its input the ones before it.
-fn pull(stages: &mut [Stage], out: &mut Vec<u8>) -> Result<bool, CodingError> {
+fn pull(stages: &mut [Stage], bound: u64, out: &mut Vec<u8>) -> Result<bool, CodingError> {
     let Some((last, before)) = stages.split_last_mut() else { return Ok(false) };
     loop {
         if last.full || !last.input.is_empty() {
-            if last.run(out)? {
+            if last.run(bound, out)? {
                 return Ok(true);
             }
-        } else if !pull(before, &mut last.input)? {
+        } else if !pull(before, bound, &mut last.input)? {
             return Ok(false);
         }
     }
@@ -98,8 +102,8 @@ impl Stage {
         ended && output.written_len() == 0 && self.input.is_empty()
     }
 
-    /// Runs the codec once; whether it gave anything.
-    fn run(&mut self, out: &mut Vec<u8>) -> Result<bool, CodingError> {
+    /// Runs the codec once; whether it gave anything. It may give `bound` bytes in all.
+    fn run(&mut self, bound: u64, out: &mut Vec<u8>) -> Result<bool, CodingError> {
         let rest = self.input.get(self.given..).unwrap_or_default();
         let coding = self.coding;
         let codec = self.codec.get_or_insert_with(|| codec_of(coding, rest.first().copied().unwrap_or(0)));
@@ -134,7 +138,7 @@ impl Stage {
         }
         self.consumed += consumed as u64;
         self.produced += produced as u64;
-        if self.produced > FREE.saturating_add(RATIO.saturating_mul(self.consumed)) {
+        if self.produced > bound {
             return Err(CodingError::Bomb);
         }
         Ok(produced > 0)
