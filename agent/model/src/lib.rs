@@ -4,6 +4,7 @@
 //! Start with [`Origin`] (what the kernel attests of a connection), [`Function`] (what is called),
 //! [`Decision`] (what policy said) and [`Record`] (what audit keeps).
 
+mod arguments;
 mod caller;
 mod decision;
 mod function;
@@ -14,6 +15,7 @@ mod record;
 mod service;
 mod workload;
 
+pub use arguments::{Argument, ArgumentKind, Arguments, ArgumentsState, Decimal, Unfit};
 pub use caller::Caller;
 pub use decision::{Decision, MaskKinds, Obligations, RecordDepth, TlsMode, Verdict};
 pub use function::{Function, Protocol};
