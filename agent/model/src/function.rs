@@ -17,6 +17,9 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// Every protocol.
+    pub const ALL: &'static [Self] = &[Self::Http];
+
     /// The word used in policies, records and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -4,6 +4,7 @@
 //! Start with [`Origin`] (what the kernel attests of a connection), [`Function`] (what is called),
 //! [`Decision`] (what policy said) and [`Record`] (what audit keeps).
 
+mod arguments;
 mod caller;
 mod causes;
 mod decision;
@@ -15,6 +16,7 @@ mod record;
 mod service;
 mod workload;
 
+pub use arguments::{Argument, ArgumentKind, Arguments, ArgumentsState, Decimal, Unfit};
 pub use caller::Caller;
 pub use causes::causes;
 pub use decision::{Decision, MaskKinds, Obligations, RecordDepth, TlsMode, Verdict};

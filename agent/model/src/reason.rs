@@ -49,6 +49,8 @@ reasons! {
     Forbidden = "forbidden", "A policy forbids this call; ask the owner of the policies of this node.";
     /// A policy failed to evaluate.
     EvaluationError = "evaluation_error", "A policy could not be evaluated, so the call is refused; ask the owner of the policies of this node.";
+    /// A rule names arguments of the call, and these are incomplete, ambiguous or of another kind.
+    ArgumentsUnfit = "arguments_unfit", "The arguments of this call cannot be judged for certain, so it is refused; send each once, as JSON of the expected types.";
     /// There is no policy set to ask.
     NoPolicy = "no_policy", "No policy is loaded, so every call is refused; ask the operator of this node.";
     /// The head of a request breaks the framing rules.

@@ -6,13 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use callgate_model::{Decision, Mode, Obligations, Reason, TlsMode, Verdict};
-use cedar_policy::{AuthorizationError, Decision as CedarDecision, Entities, PolicyId, Request};
+use callgate_model::{ArgumentsState, Decision, Function, Mode, Obligations, Reason, TlsMode, Verdict};
+use cedar_policy::{AuthorizationError, Decision as CedarDecision, Entities, Entity, PolicyId, Request};
 
 use crate::address::AddressClass;
 use crate::entities::{Subject, Unbuildable};
-use crate::index::{Key, ScopeMap};
-use crate::set::{PolicySet, Terms};
+use crate::set::{PolicySet, Slot, Terms};
 use crate::{CallPermit, CallRequest, ConnectPermit, ConnectRequest};
 
 impl PolicySet {
@@ -45,17 +44,27 @@ impl PolicySet {
         })
     }
 
+    /// Whether rules that can match this call name arguments: then a decision needs them, and without them denies.
+    ///
+    /// Asked before the body is read, so that bodies are held back only where a rule looks at them.
+    #[must_use]
+    pub fn wants_arguments(&self, connect: &ConnectPermit, function: &Function) -> bool {
+        let (_, resources) = connect.subject.resource(&self.names, function);
+        self.call.matching(&connect.subject.principals, &resources).any(|slot| !slot.naming.is_empty())
+    }
+
     /// Decides whether a call may go upstream.
     ///
     /// On a connection of a workload in observe mode the permit is given whatever the verdict, which it then holds as
     /// a would-be decision: see [`CallPermit::observed`].
     ///
     /// # Errors
-    /// The denying [`Decision`]: [`Reason::EvaluationError`], [`Reason::Forbidden`], [`Reason::NoPermit`]; or, in
-    /// observe mode too, [`Reason::NameMismatch`] if the function is not of the connection's service, and
+    /// The denying [`Decision`]: [`Reason::ArgumentsUnfit`] if a rule whose scope matches names arguments and these are
+    /// not complete, or there as another kind; [`Reason::EvaluationError`], [`Reason::Forbidden`],
+    /// [`Reason::NoPermit`]; or, in observe mode too, [`Reason::NameMismatch`] if the function is not of the connection's service, and
     /// [`Reason::Internal`] if the request could not be built.
     pub fn decide_call(&self, request: &CallRequest<'_>) -> Result<CallPermit, Decision> {
-        let CallRequest { connect, call, function } = *request;
+        let CallRequest { connect, call, function, .. } = *request;
         if function.service != connect.service || function.tls != connect.tls {
             return Err(self.deny(Reason::NameMismatch, []));
         }
@@ -77,7 +86,8 @@ impl PolicySet {
     fn judge_connect(&self, request: &ConnectRequest<'_>, subject: &Subject) -> Result<(Decision, bool), Decision> {
         let (cedar, entities) =
             subject.connect(&self.names, request.service).map_err(|Unbuildable| self.deny(Reason::Internal, []))?;
-        let explicit = self.ask(&self.connect, &subject.principals, &subject.services, &cedar, &entities)?;
+        let slots: Vec<&Slot> = self.connect.matching(&subject.principals, &subject.services).collect();
+        let explicit = self.ask(&slots, &cedar, &entities)?;
         let implied: BTreeSet<PolicyId> =
             self.implied.matching(&subject.principals, &subject.services).flatten().cloned().collect();
 
@@ -100,9 +110,13 @@ impl PolicySet {
 
     fn judge_call(&self, request: &CallRequest<'_>) -> Result<Decision, Decision> {
         let subject = &request.connect.subject;
-        let (cedar, entities, resources) =
-            subject.call(&self.names, request.function).map_err(|Unbuildable| self.deny(Reason::Internal, []))?;
-        let permits = self.ask(&self.call, &subject.principals, &resources, &cedar, &entities)?;
+        let (resource, keys) = subject.resource(&self.names, request.function);
+        let slots: Vec<&Slot> = self.call.matching(&subject.principals, &keys).collect();
+        let maps = self.argument_maps(&slots, request.arguments)?;
+        let (cedar, entities) = subject
+            .call(&self.names, (request.function, &resource), request.caller, maps)
+            .map_err(|Unbuildable| self.deny(Reason::Internal, []))?;
+        let permits = self.ask(&slots, &cedar, &entities)?;
         if permits.is_empty() {
             return Err(self.deny(Reason::NoPermit, []));
         }
@@ -116,18 +130,28 @@ impl PolicySet {
         Ok(self.allow(&permits, obligations))
     }
 
+    /// The maps that the policies of `slots` name; a denial if the arguments do not fit one of them.
+    fn argument_maps(&self, slots: &[&Slot], state: &ArgumentsState) -> Result<Vec<Entity>, Decision> {
+        let naming = || slots.iter().flat_map(|slot| &slot.naming);
+        if naming().next().is_none() {
+            return Ok(Vec::new());
+        }
+        let ArgumentsState::Complete(arguments) = state else {
+            return Err(self.deny(Reason::ArgumentsUnfit, naming().map(|(policy, _)| policy)));
+        };
+        let unfit = || naming().filter(|(_, named)| !named.iter().all(|named| named.fits(arguments)));
+        if unfit().next().is_some() {
+            return Err(self.deny(Reason::ArgumentsUnfit, unfit().map(|(policy, _)| policy)));
+        }
+        let maps = self.names.maps.build(naming().flat_map(|(_, named)| named), arguments);
+        maps.map_err(|Unbuildable| self.deny(Reason::Internal, []))
+    }
+
     /// The permits that hold, possibly none; a denial if a forbid holds or a policy fails.
-    fn ask(
-        &self,
-        index: &ScopeMap<cedar_policy::PolicySet>,
-        principals: &[Key],
-        resources: &[Key],
-        request: &Request,
-        entities: &Entities,
-    ) -> Result<BTreeSet<PolicyId>, Decision> {
+    fn ask(&self, slots: &[&Slot], request: &Request, entities: &Entities) -> Result<BTreeSet<PolicyId>, Decision> {
         let (mut permits, mut forbids, mut failed) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        for slot in index.matching(principals, resources) {
-            let response = self.authorizer.is_authorized(request, slot, entities);
+        for slot in slots {
+            let response = self.authorizer.is_authorized(request, &slot.policies, entities);
             let reasons = match response.decision() {
                 CedarDecision::Allow => &mut permits,
                 CedarDecision::Deny => &mut forbids,

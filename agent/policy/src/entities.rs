@@ -5,12 +5,13 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
-use callgate_model::{Function, Service};
+use callgate_model::{Caller, Function, Service};
 use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression as Value,
 };
 
 use crate::ConnectRequest;
+use crate::arguments::Maps;
 use crate::index::Key;
 
 /// The request could not be expressed: a bug of ours, which must end in a denial.
@@ -26,6 +27,7 @@ pub struct Names {
     pub function: EntityTypeName,
     pub connect: EntityUid,
     pub call: EntityUid,
+    pub maps: Maps,
 }
 
 impl Names {
@@ -39,6 +41,7 @@ impl Names {
             function: name("Callgate::Function")?,
             connect: uid(&action, "connect"),
             call: uid(&action, "call"),
+            maps: Maps::new()?,
         })
     }
 
@@ -65,7 +68,12 @@ pub struct Subject {
     pub services: Vec<Key>,
     /// The workload with its parents.
     entities: Entities,
+    /// Of the connect.
     context: Context,
+    /// Of calls that nobody is known to stand behind.
+    call_context: Context,
+    /// What the context of a call is made of, for the others.
+    call_pairs: Vec<(String, Value)>,
 }
 
 impl Subject {
@@ -85,7 +93,12 @@ impl Subject {
 
         let (endpoint, host) = (names.endpoint(request.service), names.host(request.service));
         let services = vec![None, Some(endpoint.clone()), Some(host.clone())];
-        Ok(Self { principal, principals, endpoint, host, services, entities, context: context(request)? })
+        let pairs = context(request)?;
+        let mut call_pairs = pairs.clone();
+        call_pairs.push(("arguments".to_owned(), names.maps.record()?));
+        let context = Context::from_pairs(pairs).map_err(|_| Unbuildable)?;
+        let call_context = Context::from_pairs(call_pairs.clone()).map_err(|_| Unbuildable)?;
+        Ok(Self { principal, principals, endpoint, host, services, entities, context, call_context, call_pairs })
     }
 
     /// The question whether the connection may be opened.
@@ -94,14 +107,28 @@ impl Subject {
             ("host".to_owned(), Value::new_string(service.host().to_owned())),
             ("port".to_owned(), Value::new_long(service.port().into())),
         ]);
-        self.ask(&names.connect, self.endpoint.clone(), attributes, HashSet::from([self.host.clone()]))
+        let parents = HashSet::from([self.host.clone()]);
+        let entity = Entity::new(self.endpoint.clone(), attributes, parents).map_err(|_| Unbuildable)?;
+        self.ask(&names.connect, &self.endpoint, self.context.clone(), [entity])
     }
 
-    /// The question whether `function` may be called, with the keys of the function and its ancestors.
-    pub fn call(&self, names: &Names, function: &Function) -> Result<(Request, Entities, Vec<Key>), Unbuildable> {
+    /// The function's own uid, and the keys of the function and its ancestors.
+    pub fn resource(&self, names: &Names, function: &Function) -> (EntityUid, Vec<Key>) {
         let resource = uid(&names.function, &function.to_string());
         let mut keys = self.services.clone();
         keys.push(Some(resource.clone()));
+        (resource, keys)
+    }
+
+    /// The question whether `function`, which is `resource`, may be called. `maps` are the arguments.
+    pub fn call(
+        &self,
+        names: &Names,
+        (function, resource): (&Function, &EntityUid),
+        caller: Option<&Caller>,
+        maps: Vec<Entity>,
+    ) -> Result<(Request, Entities), Unbuildable> {
+        let (rpc_service, rpc_method) = rpc(function);
         let attributes = HashMap::from([
             ("protocol".to_owned(), Value::new_string(function.protocol.as_str().to_owned())),
             ("method".to_owned(), Value::new_string(function.method.clone())),
@@ -110,24 +137,32 @@ impl Subject {
             ("host".to_owned(), Value::new_string(function.service.host().to_owned())),
             ("port".to_owned(), Value::new_long(function.service.port().into())),
             ("tls".to_owned(), Value::new_bool(function.tls)),
+            ("rpc_service".to_owned(), Value::new_string(rpc_service.to_owned())),
+            ("rpc_method".to_owned(), Value::new_string(rpc_method.to_owned())),
         ]);
         let parents = HashSet::from([self.endpoint.clone(), self.host.clone()]);
-        let (request, entities) = self.ask(&names.call, resource, attributes, parents)?;
-        Ok((request, entities, keys))
+        let entity = Entity::new(resource.clone(), attributes, parents).map_err(|_| Unbuildable)?;
+        let context = match caller {
+            None => self.call_context.clone(),
+            Some(caller) => {
+                let known = [("caller".to_owned(), caller_record(caller)?)];
+                Context::from_pairs(self.call_pairs.iter().cloned().chain(known)).map_err(|_| Unbuildable)?
+            }
+        };
+        self.ask(&names.call, resource, context, std::iter::once(entity).chain(maps))
     }
 
     fn ask(
         &self,
         action: &EntityUid,
-        resource: EntityUid,
-        attributes: HashMap<String, Value>,
-        parents: HashSet<EntityUid>,
+        resource: &EntityUid,
+        context: Context,
+        own: impl IntoIterator<Item = Entity>,
     ) -> Result<(Request, Entities), Unbuildable> {
         // Neither request nor entities are validated against the schema here (it costs more than the decision):
         // a test does it for every shape that is built.
-        let entity = Entity::new(resource.clone(), attributes, parents).map_err(|_| Unbuildable)?;
-        let entities = self.entities.clone().add_entities([entity], None).map_err(|_| Unbuildable)?;
-        let request = Request::new(self.principal.clone(), action.clone(), resource, self.context.clone(), None)
+        let entities = self.entities.clone().add_entities(own, None).map_err(|_| Unbuildable)?;
+        let request = Request::new(self.principal.clone(), action.clone(), resource.clone(), context, None)
             .map_err(|_| Unbuildable)?;
         Ok((request, entities))
     }
@@ -138,7 +173,22 @@ fn segments(path: &str) -> i64 {
     i64::try_from(path.bytes().filter(|&byte| byte == b'/').count()).unwrap_or(i64::MAX)
 }
 
-fn context(request: &ConnectRequest<'_>) -> Result<Context, Unbuildable> {
+/// Service and method of a gRPC path `/pkg.Svc/Method`; empty for other protocols.
+fn rpc(function: &Function) -> (&str, &str) {
+    let path = function.path.strip_prefix('/').filter(|_| function.protocol.as_str() == "grpc");
+    path.and_then(|path| path.split_once('/')).unwrap_or(("", ""))
+}
+
+fn caller_record(caller: &Caller) -> Result<Value, Unbuildable> {
+    Value::new_record([
+        ("sub".to_owned(), Value::new_string(caller.sub.clone())),
+        ("iss".to_owned(), Value::new_string(caller.iss.clone())),
+        ("groups".to_owned(), Value::new_set(caller.groups.iter().cloned().map(Value::new_string))),
+    ])
+    .map_err(|_| Unbuildable)
+}
+
+fn context(request: &ConnectRequest<'_>) -> Result<Vec<(String, Value)>, Unbuildable> {
     let mut pairs = vec![
         ("approved".to_owned(), Value::new_bool(false)),
         ("uid".to_owned(), Value::new_long(request.process.uid.into())),
@@ -153,7 +203,7 @@ fn context(request: &ConnectRequest<'_>) -> Result<Context, Unbuildable> {
         ]);
         pairs.push(("executable".to_owned(), record.map_err(|_| Unbuildable)?));
     }
-    Context::from_pairs(pairs).map_err(|_| Unbuildable)
+    Ok(pairs)
 }
 
 /// Cedar reads no v6 text with a v4 tail, which Rust prints for some addresses: all eight groups are always read.
@@ -168,6 +218,6 @@ fn cedar_ip(address: SocketAddr) -> String {
 }
 
 /// An entity's uid from its type and its id as it stands: nothing in `id` is parsed.
-fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
+pub fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
     EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id))
 }

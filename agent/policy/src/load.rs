@@ -1,9 +1,10 @@
 //! Turns files into a [`PolicySet`], or says what is wrong with them, where, and what was probably meant.
 //!
 //! Cedar parses and type-checks; the parts below check what Cedar leaves open: annotations
-//! ([`obligations`]), ids of entities ([`ids`]), literals and context ([`expressions`]), and rules that could not be
-//! enforced ([`gaps`]).
+//! ([`obligations`]), ids of entities ([`ids`]), literals and context ([`expressions`]), which arguments are named
+//! ([`arguments`]), and rules that could not be enforced ([`gaps`]).
 
+mod arguments;
 mod expressions;
 mod finding;
 mod gaps;
@@ -110,6 +111,7 @@ impl PolicySet {
             obligations::check(policy, kinds, &mut findings);
             ids::check(policy, &names, &mut findings);
             expressions::check(policy, &mut findings);
+            arguments::check(policy, &mut findings);
         }
         gaps::check(&loaded, &names, &mut findings);
 

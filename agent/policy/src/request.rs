@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use callgate_model::{CallId, ConnectionId, Function, Process, Service, Workload};
+use callgate_model::{ArgumentsState, CallId, Caller, ConnectionId, Function, Process, Service, Workload};
 
 use crate::ConnectPermit;
 
@@ -40,4 +40,9 @@ pub struct CallRequest<'a> {
     pub call: CallId,
     /// What is called.
     pub function: &'a Function,
+    /// On whose behalf, if a token was sent and verified.
+    pub caller: Option<&'a Caller>,
+    /// What is known of its arguments. [`ArgumentsState::NotRead`] will do unless
+    /// [`wants_arguments`](crate::PolicySet::wants_arguments) says otherwise.
+    pub arguments: &'a ArgumentsState,
 }

@@ -7,9 +7,11 @@ use std::collections::{HashMap, HashSet};
 use aws_lc_rs::digest;
 use callgate_model::{MaskKinds, RecordDepth, Service, TlsMode};
 use cedar_policy::{
-    ActionConstraint, Authorizer, Effect, EntityUid, Policy, PolicyId, PrincipalConstraint, ResourceConstraint,
+    ActionConstraint, Authorizer, Effect, EntityTypeName, EntityUid, Policy, PolicyId, PrincipalConstraint,
+    ResourceConstraint,
 };
 
+use crate::arguments::Named;
 use crate::entities::Names;
 use crate::index::{Key, ScopeMap};
 use crate::load::service_of_function;
@@ -25,9 +27,9 @@ pub struct PolicySet {
     /// What is known of each policy beyond Cedar.
     pub(crate) terms: HashMap<PolicyId, Terms>,
     /// Policies that apply to action `connect`.
-    pub(crate) connect: ScopeMap<cedar_policy::PolicySet>,
+    pub(crate) connect: ScopeMap<Slot>,
     /// Policies that apply to action `call`.
-    pub(crate) call: ScopeMap<cedar_policy::PolicySet>,
+    pub(crate) call: ScopeMap<Slot>,
     /// Permits for `call`, by principal and by the service that their scope means: they imply a connect.
     pub(crate) implied: ScopeMap<Vec<PolicyId>>,
     /// The whole set: what the index is checked against.
@@ -46,6 +48,16 @@ pub(crate) struct Terms {
     pub tls: Option<TlsMode>,
     /// Whether the scope names a service, or a function and so its service.
     pub names_service: bool,
+    /// Arguments that the conditions name.
+    pub arguments: Vec<Named>,
+}
+
+/// Policies of one scope.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    pub policies: cedar_policy::PolicySet,
+    /// Those of them that name arguments, and which.
+    pub naming: Vec<(PolicyId, Vec<Named>)>,
 }
 
 impl PolicySet {
@@ -93,12 +105,18 @@ impl PolicySet {
         terms.names_service = resource.is_some();
         #[cfg(test)]
         self.whole.add(policy.clone()).ok()?;
-        if actions.connect {
-            self.connect.slot(principal.clone(), resource.clone()).add(policy.clone()).ok()?;
+        // A policy whose scope names what never is the principal or the resource would only be asked in vain.
+        let possible = can_match(&policy.principal_constraint(), &self.names);
+        if possible && actions.connect && resource_can_be(&policy.resource_constraint(), &self.names.service) {
+            self.connect.slot(principal.clone(), resource.clone()).policies.add(policy.clone()).ok()?;
         }
-        if actions.call {
-            self.call.slot(principal.clone(), resource).add(policy.clone()).ok()?;
-            if policy.effect() == Effect::Permit && can_match(&policy.principal_constraint(), &self.names) {
+        if possible && actions.call && resource_can_be(&policy.resource_constraint(), &self.names.function) {
+            let slot = self.call.slot(principal.clone(), resource);
+            slot.policies.add(policy.clone()).ok()?;
+            if !terms.arguments.is_empty() {
+                slot.naming.push((policy.id().clone(), terms.arguments.clone()));
+            }
+            if policy.effect() == Effect::Permit {
                 for service in implied_services(&policy.resource_constraint(), &self.names) {
                     self.implied.slot(principal.clone(), service).push(policy.id().clone());
                 }
@@ -166,6 +184,16 @@ fn can_match(scope: &PrincipalConstraint, names: &Names) -> bool {
         PrincipalConstraint::Any | PrincipalConstraint::In(_) => true,
         PrincipalConstraint::Eq(uid) => *uid.type_name() == names.workload,
         PrincipalConstraint::Is(kind) | PrincipalConstraint::IsIn(kind, _) => *kind == names.workload,
+    }
+}
+
+/// Whether a resource scope can match an entity of type `kind`, which is `Service` or `Function`.
+fn resource_can_be(scope: &ResourceConstraint, kind: &EntityTypeName) -> bool {
+    match scope {
+        // What is in a service is a service or a function; what is in a function is that function.
+        ResourceConstraint::Any | ResourceConstraint::In(_) => true,
+        ResourceConstraint::Eq(uid) => uid.type_name() == kind,
+        ResourceConstraint::Is(is) | ResourceConstraint::IsIn(is, _) => is == kind,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Decisions and load errors, from policy text to answer.
 
+mod arguments;
 mod asking;
 mod decisions;
 mod examples;

@@ -1,4 +1,4 @@
-//! Sans-I/O protocol readers: first bytes, the strict HTTP/1 request check, canonical paths.
+//! Sans-I/O protocol readers: first bytes, the strict HTTP/1 request check, canonical paths, arguments.
 //!
 //! Everything here reads bytes that a workload chose, so nothing here can panic, block, or grow without bound.
 //! No HTTP framing is done for anybody: [`HeadScanner`] only follows the client's stream closely enough to know
@@ -6,11 +6,13 @@
 //!
 //! Start with [`sniff`] (which protocol is this), then [`HeadScanner`] (may these bytes pass),
 //! [`Head`] (what was checked) and [`CanonicalPath`] (the one form that is judged and forwarded).
+//! [`read_arguments`] reads a query and a body for rules that name arguments.
 //! Refusals are words of [`HeadError`]; bounds stand in [`limits`].
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
+mod arguments;
 mod authority;
 mod error;
 mod frames;
@@ -21,6 +23,7 @@ mod scanner;
 mod sniff;
 mod target;
 
+pub use arguments::{Content, Format, read_arguments};
 pub use authority::Authority;
 pub use error::HeadError;
 pub use frames::FrameMeter;

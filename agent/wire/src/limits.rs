@@ -62,3 +62,11 @@ pub const TRAILER_FIELDS_MAX: usize = 32;
 /// Most bytes held that came after a request to upgrade and before its answer. Unit: bytes.
 /// Source: ours; a well-behaved client sends none (RFC 9110 §7.8).
 pub const UPGRADE_HELD_MAX: usize = 64 * 1024;
+
+/// Longest body whose arguments are read: the proxy holds no more back for policy. Unit: bytes.
+/// Source: ours; calls of functions are a few KiB, and what is larger is content.
+pub const ARGUMENTS_BODY_MAX: usize = 1 << 20;
+
+/// Deepest nesting of a body whose arguments are read. Unit: brackets.
+/// Source: ours; half of what serde_json takes (128), so that the refusal is always ours.
+pub const ARGUMENTS_DEPTH_MAX: usize = 64;

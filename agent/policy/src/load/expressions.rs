@@ -154,7 +154,7 @@ impl Seen {
     }
 }
 
-fn is_context(value: &Value) -> bool {
+pub(super) fn is_context(value: &Value) -> bool {
     value.get("Var").and_then(Value::as_str) == Some("context")
 }
 
@@ -172,9 +172,10 @@ fn resource_attribute(value: &Value) -> Option<&str> {
 fn never(attribute: &str, literal: &str) -> Option<(&'static str, String, String)> {
     let did_you_mean = |word: &str| format!("did you mean `{word}`?");
     match attribute {
-        "protocol" if literal != Protocol::Http.as_str() => {
-            let known = [Protocol::Http.as_str()];
-            let help = nearest(literal, known).map_or_else(|| "this version decodes `http`".to_owned(), did_you_mean);
+        "protocol" if Protocol::ALL.iter().all(|protocol| protocol.as_str() != literal) => {
+            let known: Vec<&str> = Protocol::ALL.iter().map(|protocol| protocol.as_str()).collect();
+            let all = || format!("this version decodes `{}`", known.join("`, `"));
+            let help = nearest(literal, known.iter().copied()).map_or_else(all, did_you_mean);
             Some(("protocol", "it is no protocol that this version decodes".to_owned(), help))
         }
         "method" if !METHODS.contains(&literal) && METHODS.contains(&literal.to_uppercase().as_str()) => {

@@ -61,6 +61,8 @@ pub enum Rule {
     NeverMatches,
     /// The policy demands what could not be enforced.
     Unenforceable,
+    /// The policy forbids by what an argument is, where it should say what is allowed.
+    Exceeds,
     /// The policy permits more than anybody means.
     Broad,
     /// The policy rests on what a workload can choose.

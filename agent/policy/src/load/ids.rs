@@ -48,6 +48,11 @@ fn wrong(uid: &EntityUid, id: &str, names: &Names) -> Option<(Severity, String, 
     if *kind == names.workload {
         return workload_advice(id).map(|help| (Severity::Error, format!("`{shown}` is not a workload"), help));
     }
+    if names.maps.is_map(kind) {
+        let help =
+            "write `context.arguments.number`, and so on, so that it is seen which arguments are meant".to_owned();
+        return Some((Severity::Error, format!("`{kind}` cannot be named"), help));
+    }
     if matches!(kind.basename(), "Namespace" | "ServiceAccount") {
         let message = format!("this version enrols nothing from Kubernetes, so nothing is in `{kind}::\"{shown}\"`");
         return Some((Severity::Warning, message, "the policy never matches by it".to_owned()));
@@ -86,7 +91,7 @@ fn canonical_service(id: &str) -> bool {
 fn function_advice(id: &str) -> Option<String> {
     let expected = || Some("expected `http:METHOD host/path`, such as `http:GET api.example/v1/users/7`".to_owned());
     let Some((protocol, rest)) = id.split_once(':') else { return expected() };
-    if protocol != Protocol::Http.as_str() {
+    if Protocol::ALL.iter().all(|known| known.as_str() != protocol) {
         return Some(format!("`{}` is not a protocol that this version decodes", protocol.escape_debug()));
     }
     if service_of_function(id).is_empty() || rest.contains('?') {
@@ -98,10 +103,12 @@ fn function_advice(id: &str) -> Option<String> {
 /// The services that a function's id can mean: without a port, those of both own ports. None if it is no id.
 pub fn service_of_function(id: &str) -> Vec<Service> {
     let parts = || {
-        let (_, call) = id.split_once(':')?;
+        let (protocol, call) = id.split_once(':')?;
         let (method, target) = call.split_once(' ')?;
         let authority = target.get(..target.find('/').unwrap_or(target.len()))?;
-        (!method.is_empty() && canonical_authority(authority)).then_some(authority)
+        // Only HTTP has methods.
+        let named = !method.is_empty() || protocol != Protocol::Http.as_str();
+        (named && canonical_authority(authority)).then_some(authority)
     };
     let Some(authority) = parts() else { return Vec::new() };
     match authority.parse::<Service>() {

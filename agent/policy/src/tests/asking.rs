@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use callgate_model::{
-    CallId, CgroupId, ConnectionId, Decision, Executable, FailMode, Function, MaskKinds, Mode, Process, Protocol,
-    Service, Workload,
+    Arguments, ArgumentsState, CallId, Caller, CgroupId, ConnectionId, Decision, Executable, FailMode, Function,
+    MaskKinds, Mode, Process, Protocol, Service, Unfit, Workload,
 };
 
 use crate::{CallPermit, CallRequest, ConnectPermit, ConnectRequest, Finding, LoadErrors, PolicySet};
@@ -43,6 +43,7 @@ pub fn errors(text: &str) -> Vec<String> {
 }
 
 /// Who asks, and from where to where.
+#[derive(Debug)]
 pub struct Asker {
     pub workload: Workload,
     pub groups: Vec<String>,
@@ -51,6 +52,8 @@ pub struct Asker {
     pub declared: bool,
     pub tls: bool,
     pub sni: String,
+    pub caller: Option<Caller>,
+    pub arguments: ArgumentsState,
 }
 
 impl Asker {
@@ -71,6 +74,8 @@ impl Asker {
             declared: false,
             tls: true,
             sni: String::new(),
+            caller: None,
+            arguments: ArgumentsState::NotRead,
         }
     }
 
@@ -80,30 +85,50 @@ impl Asker {
         self
     }
 
+    pub fn on_behalf(mut self, sub: &str, groups: &[&str]) -> Self {
+        let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+        self.caller = Some(Caller { sub: sub.to_owned(), iss: "https://id.x".to_owned(), groups });
+        self
+    }
+
+    pub fn sending(mut self, state: Result<Arguments, Unfit>) -> Self {
+        self.arguments = state.map_or_else(ArgumentsState::Unfit, ArgumentsState::Complete);
+        self
+    }
+
     pub fn at(mut self, destination: &str) -> Self {
         self.destination = destination.parse().unwrap();
         self
     }
 
     pub fn connect(&self, set: &PolicySet, service: &str) -> Result<ConnectPermit, Decision> {
-        set.decide_connect(&ConnectRequest {
+        set.decide_connect(&self.request(&service.parse().unwrap()))
+    }
+
+    pub fn request<'a>(&'a self, service: &'a Service) -> ConnectRequest<'a> {
+        ConnectRequest {
             connection: ConnectionId::new(),
             workload: &self.workload,
             groups: &self.groups,
             process: &self.process,
-            service: &service.parse().unwrap(),
+            service,
             destination: self.destination,
             address_declared: self.declared,
             tls: self.tls,
             sni: &self.sni,
-        })
+        }
     }
 
     /// Connects, which must be allowed, then calls.
     pub fn call(&self, set: &PolicySet, call: &str) -> Result<CallPermit, Decision> {
         let function = self.function(call);
         let connect = self.connect(set, &function.service.to_string()).expect("the connect is allowed");
-        set.decide_call(&CallRequest { connect: &connect, call: CallId::new(), function: &function })
+        set.decide_call(&self.ask(&connect, &function))
+    }
+
+    pub fn ask<'a>(&'a self, connect: &'a ConnectPermit, function: &'a Function) -> CallRequest<'a> {
+        let (caller, arguments) = (self.caller.as_ref(), &self.arguments);
+        CallRequest { connect, call: CallId::new(), function, caller, arguments }
     }
 
     /// `METHOD host/path` or `METHOD host:port/path`.

@@ -1,11 +1,14 @@
 //! What is decided, and why.
 
-use callgate_model::{MaskKinds, Mode, Reason, RecordDepth, TlsMode, Verdict};
+use callgate_model::{
+    Argument, ArgumentKind, Arguments, Decimal, MaskKinds, Mode, Reason, RecordDepth, TlsMode, Verdict,
+};
 use cedar_policy::{Entities, Request, Schema};
 
 use super::{Asker, set, word};
+use crate::arguments::Named;
 use crate::entities::{Names, Subject};
-use crate::{CallRequest, ConnectRequest, PolicySet, SCHEMA};
+use crate::{PolicySet, SCHEMA};
 
 const USERS: &str = r#"
     @id("read-users") @mask("pii") permit (principal, action == Callgate::Action::"call", resource in Callgate::Service::"api.x")
@@ -235,9 +238,7 @@ fn a_connect_permit_is_good_for_its_own_service_alone() {
     for mode in [Mode::Enforce, Mode::Observe] {
         run.workload.mode = mode;
         let connect = run.connect(&set, "api.x:443").unwrap();
-        let ask = |function: &callgate_model::Function| {
-            set.decide_call(&CallRequest { connect: &connect, call: callgate_model::CallId::new(), function })
-        };
+        let ask = |function: &callgate_model::Function| set.decide_call(&run.ask(&connect, function));
         assert_eq!(word(&ask(&run.function("GET api.x/"))), "allow");
         assert_eq!(word(&ask(&run.function("GET other.x/"))), "name_mismatch");
         assert_eq!(word(&ask(&run.function("GET api.x:8443/"))), "name_mismatch");
@@ -253,32 +254,39 @@ fn what_is_asked_fits_the_schema() {
     let names = Names::new().unwrap();
     for asker in [
         Asker { groups: vec!["g".into()], ..Asker::new("run/x").executable("/bin/a", "00") },
+        Asker::new("run/x").on_behalf("ann", &["admins", "ü"]),
         Asker { tls: false, sni: "ü".into(), ..Asker::new("cgroup/a/b").at("[::1]:80") },
         Asker::new("weird \"id").at("[2606:4700::102:304]:443"),
         Asker::new("x/y").at("[::1.2.3.4]:443"),
     ] {
         let service = "api.x:443".parse().unwrap();
-        let subject = Subject::new(
-            &names,
-            &ConnectRequest {
-                connection: callgate_model::ConnectionId::new(),
-                workload: &asker.workload,
-                groups: &asker.groups,
-                process: &asker.process,
-                service: &service,
-                destination: asker.destination,
-                address_declared: false,
-                tls: asker.tls,
-                sni: &asker.sni,
-            },
-        )
-        .unwrap();
+        let subject = Subject::new(&names, &asker.request(&service)).unwrap();
         let function = asker.function("GET api.x:443/a/\"b");
-        let (call, call_entities, _) = subject.call(&names, &function).unwrap();
-        for (request, entities) in [subject.connect(&names, &service).unwrap(), (call, call_entities)] {
+        let (resource, _) = subject.resource(&names, &function);
+        let all = ArgumentKind::ALL.map(|kind| Named { kind, pointer: None });
+        let maps = names.maps.build(all.iter(), &every_kind()).unwrap();
+        let call = subject.call(&names, (&function, &resource), asker.caller.as_ref(), maps).unwrap();
+        for (request, entities) in [subject.connect(&names, &service).unwrap(), call] {
             fits(&schema, request, entities);
         }
     }
+}
+
+/// A value of each kind.
+fn every_kind() -> Arguments {
+    let mut arguments = Arguments::new();
+    for (pointer, argument) in [
+        ("/text", Argument::Text("ü".into())),
+        ("/number", Argument::Number { whole: Some(5), decimal: Some(Decimal(50_000)) }),
+        ("/least", Argument::Number { whole: Some(i64::MIN), decimal: Some(Decimal(i64::MIN)) }),
+        ("/flag", Argument::Flag(true)),
+        ("/list", Argument::List(["a".to_owned()].into())),
+        ("/none", Argument::List([].into())),
+        ("/other", Argument::Other),
+    ] {
+        arguments.insert(pointer.into(), argument).unwrap();
+    }
+    arguments
 }
 
 fn fits(schema: &Schema, request: Request, entities: Entities) {

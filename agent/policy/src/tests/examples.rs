@@ -7,7 +7,7 @@ use callgate_model::{Obligations, RecordDepth};
 use super::{Asker, kinds, word};
 use crate::{Finding, PolicySet, Rule};
 
-fn example(name: &str) -> (PolicySet, Vec<Finding>) {
+pub fn example(name: &str) -> (PolicySet, Vec<Finding>) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/examples").join(name);
     let mut files = Vec::new();
     for entry in std::fs::read_dir(&dir).unwrap() {

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use callgate_model::{CallId, Decision, Function, Obligations, Protocol, Reason, Service, Verdict};
+use callgate_model::{ArgumentsState, CallId, Decision, Function, Obligations, Protocol, Reason, Service, Verdict};
 use callgate_policy::{CallPermit, CallRequest, ConnectPermit, ConnectRequest, PolicySet};
 use callgate_wire::{Authority, CanonicalPath};
 use http::{Request, Version, header};
@@ -131,7 +131,13 @@ impl Judge {
             Ok(permit) => permit,
             Err(decision) => return Judged { decision: decision.clone(), permits: None },
         };
-        let request = CallRequest { connect: permit, call, function: &asked.function };
+        let request = CallRequest {
+            connect: permit,
+            call,
+            function: &asked.function,
+            caller: None,
+            arguments: &ArgumentsState::NotRead,
+        };
         match policies.decide_call(&request) {
             Ok(call_permit) => {
                 // Observed connects come with a permit, whatever was decided of them.
@@ -170,7 +176,9 @@ impl Judge {
         let connect = self.connect(policies, &asked.function.service);
         let permit = match &*connect {
             Ok(permit) => {
-                policies.decide_call(&CallRequest { connect: permit, call, function: &asked.function }).ok()?
+                let (caller, arguments) = (None, &ArgumentsState::NotRead);
+                let request = CallRequest { connect: permit, call, function: &asked.function, caller, arguments };
+                policies.decide_call(&request).ok()?
             }
             Err(_) => return None,
         };
