@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result};
 use callgate_audit::{Recorder, Recovery, SpoolConfig};
 use callgate_enroll::Roster;
+use callgate_identity::callers::Issuers;
 use callgate_identity::{Attestor, Authority, upstream_config};
 use callgate_model::{AgentState, CgroupId, StreamId};
 use callgate_proxy::{DeclaredServices, Gate, Limits, Listener, Metrics, Names, OwnPorts, Tallies, Tally, UpstreamTls};
@@ -94,12 +95,14 @@ impl Agent {
         own_ports.extend(endpoint.as_ref().and_then(Endpoint::address));
         let ground = Arc::new(KernelGround::new(Arc::clone(&redirect)));
         let metrics = Metrics::register(&mut registry);
+        let issuers = Arc::new(Issuers::new(&config.issuer).context("in the config: `[[issuer]]`")?);
         let gate = Arc::new(Gate {
             ground: Arc::clone(&ground) as Arc<dyn callgate_proxy::Ground>,
             roster: Arc::new(Roster::new()),
             policies: policies.current(),
             authority,
             upstream_tls: UpstreamTls::new(&*upstream_config(&config.upstream_ca, &[])?),
+            issuers,
             attestor: Arc::new(Attestor::new()),
             recorder: recorder.clone(),
             names: Names::new(DeclaredServices::new(
@@ -111,11 +114,14 @@ impl Agent {
             limits: Limits {
                 connections: config.connections_max,
                 drain: Duration::from_secs(config.drain_timeout_s),
+                arguments: config.arguments_max_kib << 10,
                 ..Limits::default()
             },
+            held_back: Arc::new(Semaphore::new(Limits::HELD_BACK_KIB)),
             connections: Arc::new(Semaphore::new(config.connections_max)),
             stopping: stopping.clone(),
         });
+        tokio::spawn(fetch_keys(Arc::clone(&gate.issuers)));
         let alarms = Alarms::register(&mut registry);
         let uplink = endpoint.map(|endpoint| Uplink::start(recorder.clone(), endpoint, &mut registry));
         let agent = Arc::new(Self {
@@ -279,5 +285,12 @@ fn told(recovery: &Recovery) -> String {
     match recovery.interrupted.len() {
         0 => "started".to_owned(),
         n => format!("started; {n} calls that were open when the last agent ended are closed as interrupted"),
+    }
+}
+
+/// Fetches the keys of all issuers, so that no call has to wait for them, and says which could not be had.
+async fn fetch_keys(issuers: Arc<Issuers>) {
+    for issuer in issuers.warm().await {
+        warn!(issuer, "the keys of an issuer cannot be fetched: its tokens are refused until they can");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, bail};
+use callgate_identity::callers::Issuers;
 use callgate_identity::upstream_config;
 use callgate_uplink::Endpoint;
 
@@ -16,6 +17,7 @@ use crate::{Config, place};
 /// The first thing that is unfit, with its key.
 pub fn check(config: &Config) -> Result<Vec<String>> {
     upstream_config(&config.upstream_ca, &[]).context("`upstream_ca`")?;
+    Issuers::new(&config.issuer).context("`[[issuer]]`")?;
     if let Some(collector) = &config.collector {
         collector.parse::<Endpoint>().context("`collector`")?;
     }

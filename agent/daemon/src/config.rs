@@ -50,6 +50,8 @@ pub struct Config {
     pub spool_max_mib: u64,
     /// Most open connections.
     pub connections_max: usize,
+    /// Longest request body whose arguments policy judges. Unit: KiB.
+    pub arguments_max_kib: usize,
     /// Longest wait for open calls at the end. Unit: seconds.
     pub drain_timeout_s: u64,
     /// Services whose names need no resolution, with their addresses.
@@ -139,6 +141,7 @@ impl Default for Config {
             stale_after_ms: 2000,
             spool_max_mib: 1024,
             connections_max: 16_384,
+            arguments_max_kib: 1024,
             drain_timeout_s: 10,
             service: Vec::new(),
             issuer: Vec::new(),
@@ -169,6 +172,9 @@ impl Config {
         }
         if config.spool_max_mib < 8 {
             bail!("`spool_max_mib` is {}, expected 8 or more", config.spool_max_mib);
+        }
+        if !(1..=65_536).contains(&config.arguments_max_kib) {
+            bail!("`arguments_max_kib` is {}: 1 to 65536 can be held back for policy", config.arguments_max_kib);
         }
         if config.connections_max == 0 {
             bail!("`connections_max` is 0, so nothing could ever connect");

@@ -18,7 +18,7 @@ pub enum Protocol {
 
 impl Protocol {
     /// Every protocol.
-    pub const ALL: &'static [Self] = &[Self::Http];
+    pub const ALL: &'static [Self] = &[Self::Http, Self::Grpc];
 
     /// The word used in policies, records and metrics.
     #[must_use]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use callgate_audit::Recorder;
 use callgate_enroll::Roster;
+use callgate_identity::callers::Issuers;
 use callgate_identity::{Attestor, Authority};
 use callgate_policy::PolicySet;
 use tokio::sync::Semaphore;
@@ -27,6 +28,8 @@ pub struct Gate {
     pub upstream_tls: UpstreamTls,
     /// Tells which process and executable opened a connection.
     pub attestor: Arc<Attestor>,
+    /// Verify the tokens of callers.
+    pub issuers: Arc<Issuers>,
     /// Where records go.
     pub recorder: Recorder,
     /// Proves names of plain-text calls.
@@ -41,6 +44,8 @@ pub struct Gate {
     pub limits: Limits,
     /// One permit per open connection.
     pub connections: Arc<Semaphore>,
+    /// One permit per KiB of bodies that are held back until policy has judged their arguments.
+    pub held_back: Arc<Semaphore>,
     /// Cancelled when the agent stops: connections finish their call and close.
     pub stopping: CancellationToken,
 }
@@ -65,6 +70,13 @@ pub struct Limits {
     pub drain: Duration,
     /// Most calls that are open on one connection of HTTP/2.
     pub streams: u32,
+    /// Longest body whose arguments are judged. Unit: bytes.
+    pub arguments: usize,
+}
+
+impl Limits {
+    /// Most of all bodies together that are held back for their arguments. Unit: KiB. Source: ours; 256 of the largest.
+    pub const HELD_BACK_KIB: usize = 256 << 10;
 }
 
 impl Default for Limits {
@@ -78,6 +90,7 @@ impl Default for Limits {
             head: Duration::from_secs(120),
             drain: Duration::from_secs(10),
             streams: 256,
+            arguments: 1 << 20,
         }
     }
 }

@@ -17,6 +17,7 @@ mod pipe;
 mod strict;
 mod tap;
 mod upgrade;
+mod upload;
 mod upstream;
 
 use std::io;

@@ -23,7 +23,7 @@ mod scanner;
 mod sniff;
 mod target;
 
-pub use arguments::{Content, Format, read_arguments};
+pub use arguments::{Content, Format as ArgumentFormat, read_arguments};
 pub use authority::Authority;
 pub use error::HeadError;
 pub use frames::FrameMeter;

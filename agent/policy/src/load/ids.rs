@@ -89,7 +89,12 @@ fn canonical_service(id: &str) -> bool {
 
 /// Advice if no function prints as `id`.
 fn function_advice(id: &str) -> Option<String> {
-    let expected = || Some("expected `http:METHOD host/path`, such as `http:GET api.example/v1/users/7`".to_owned());
+    let expected = || {
+        Some(
+            "expected `http:METHOD host/path` or `grpc:pkg.Svc/Method host`, such as `http:GET api.example/v1/users/7`"
+                .to_owned(),
+        )
+    };
     let Some((protocol, rest)) = id.split_once(':') else { return expected() };
     if Protocol::ALL.iter().all(|known| known.as_str() != protocol) {
         return Some(format!("`{}` is not a protocol that this version decodes", protocol.escape_debug()));
@@ -103,12 +108,11 @@ fn function_advice(id: &str) -> Option<String> {
 /// The services that a function's id can mean: without a port, those of both own ports. None if it is no id.
 pub fn service_of_function(id: &str) -> Vec<Service> {
     let parts = || {
-        let (protocol, call) = id.split_once(':')?;
-        let (method, target) = call.split_once(' ')?;
+        // `http:METHOD host/path`, `grpc:pkg.Svc/Method host`.
+        let (_, call) = id.split_once(':')?;
+        let (name, target) = call.split_once(' ')?;
         let authority = target.get(..target.find('/').unwrap_or(target.len()))?;
-        // Only HTTP has methods.
-        let named = !method.is_empty() || protocol != Protocol::Http.as_str();
-        (named && canonical_authority(authority)).then_some(authority)
+        (!name.is_empty() && canonical_authority(authority)).then_some(authority)
     };
     let Some(authority) = parts() else { return Vec::new() };
     match authority.parse::<Service>() {

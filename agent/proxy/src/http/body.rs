@@ -9,24 +9,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use callgate_model::{Direction, Outcome, Reason};
-use http::{HeaderMap, Request};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
-use super::CutOff;
 use super::call_log::CallLog;
 use super::forward;
 use super::pipe::Pipe;
+use super::upload::Upload;
+use super::{CutOff, Version};
 
 /// A request's body on its way upstream.
 pub(crate) struct RequestBody {
-    inner: Incoming,
+    inner: Upload,
     log: Arc<CallLog>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(inner: Incoming, log: Arc<CallLog>) -> Self {
+    pub(crate) fn new(inner: Upload, log: Arc<CallLog>) -> Self {
         Self { inner, log }
     }
 }
@@ -68,11 +69,12 @@ const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 /// Reads on in the body of a refused request of HTTP/2, for a little while: clients that are still sending take the
 /// reset of their stream for a failure, and never read the refusal. (HTTP/1.1 has its own way in hyper.)
-pub(crate) fn discard(request: Request<Incoming>) {
-    if request.version() != http::Version::HTTP_2 || request.body().is_end_stream() {
+pub(crate) fn discard(version: Version, body: Upload) {
+    let rest = body.into_rest();
+    if version != Version::Http2 || rest.is_end_stream() {
         return;
     }
-    let mut body = Limited::new(request.into_body(), DISCARDED_MAX);
+    let mut body = Limited::new(rest, DISCARDED_MAX);
     tokio::spawn(tokio::time::timeout(DISCARD_TIME, async move { while let Some(Ok(_)) = body.frame().await {} }));
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use callgate_mask::{Masker, mask_text};
-use callgate_model::{CallBegin, CallId, Decision, Function, Outcome, Protocol, Reason, Verdict};
+use callgate_model::{CallBegin, CallId, Caller, Decision, Function, Outcome, Protocol, Reason, Verdict};
 use callgate_policy::{CallPermit, ConnectPermit};
 use http::{Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
@@ -16,6 +16,7 @@ use super::body::{self, RequestBody, ResponseBody};
 use super::call_log::{CallLog, all_kinds};
 use super::judge::Asked;
 use super::pipe::Pipe;
+use super::upload::Upload;
 use super::upstream::Errand;
 use super::{CutOff, Http, forward, grpc, upgrade};
 use crate::Tally;
@@ -32,8 +33,11 @@ pub(crate) async fn serve(http: Arc<Http>, request: Request<Incoming>) -> Result
     let connection = &http.connection;
     connection.count_call();
     let call = CallId::new();
-    let asked = http.judge.read(&request);
-    let judged = http.judge.decide(call, &asked).await;
+    let mut asked = http.judge.read(&request);
+    let (head, mut body) = request.map(Upload::new).into_parts();
+    http.judge.identify(&mut asked, &head.headers).await;
+    let judged = http.judge.decide(call, &asked, &head.headers, &mut body).await;
+    let request = Request::from_parts(head, body);
     let mask = judged.decision.obligations.mask;
     let mut decision = judged.decision;
     let mut permits = judged.permits;
@@ -62,9 +66,15 @@ pub(crate) async fn serve(http: Arc<Http>, request: Request<Incoming>) -> Result
     let response = match permits {
         Some((connect, permit)) => match &*connect {
             Ok(connect) => carry(&http, connect, permit, asked, request, &log).await,
-            Err(refused) => refuse(&log, call, &asked.function, refused, request),
+            Err(refused) => {
+                body::discard(http.version, request.into_body());
+                refuse(&log, call, &asked.function, refused)
+            }
         },
-        None => refuse(&log, call, &asked.function, &decision, request),
+        None => {
+            body::discard(http.version, request.into_body());
+            refuse(&log, call, &asked.function, &decision)
+        }
     };
     if upgrading && let Some(control) = &http.control {
         control.upgrade(response.status() == StatusCode::SWITCHING_PROTOCOLS);
@@ -78,7 +88,7 @@ async fn carry(
     connect: &ConnectPermit,
     permit: CallPermit,
     asked: Asked,
-    mut request: Request<Incoming>,
+    mut request: Request<Upload>,
     log: &Arc<CallLog>,
 ) -> Response<ResponseBody> {
     let call = permit.call();
@@ -91,6 +101,9 @@ async fn carry(
     let Ok(target) = target(&asked) else { return failed(Reason::BadHead) };
     head.uri = target;
     head.extensions.clear();
+    if let Some(strip) = asked.caller.as_ref().and_then(|caller| caller.strip.as_ref()) {
+        head.headers.remove(strip);
+    }
     forward::request_headers(&mut head.headers, mask);
     if function.protocol == Protocol::Grpc {
         grpc::uncompressed(&mut head.headers);
@@ -123,7 +136,7 @@ async fn carry(
     head.extensions.clear();
     head.version = http::Version::default();
     forward::response_headers(&mut head.headers, mask);
-    log.answered(head.status.as_u16(), forward::recorded(&head.headers), reading);
+    log.answered(head.status.as_u16(), forward::recorded(&head.headers, &[]), reading);
     let masked = reading.filter(|_| !mask.is_empty());
     let pipe = masked.map(|reading| Pipe::new(reading.codings, Masker::new(mask, reading.content)));
     Response::from_parts(head, ResponseBody::relayed(body, pipe, Arc::clone(log)))
@@ -139,7 +152,7 @@ fn target(asked: &Asked) -> Result<Uri, http::Error> {
     target.path_and_query(format!("{}?{query}", function.path)).build()
 }
 
-fn begin(http: &Http, call: CallId, asked: &Asked, request: &Request<Incoming>, decision: &Decision) -> CallBegin {
+fn begin(http: &Http, call: CallId, asked: &Asked, request: &Request<Upload>, decision: &Decision) -> CallBegin {
     let connection = &http.connection;
     let all = all_kinds();
     let mut function = asked.function.clone();
@@ -155,21 +168,15 @@ fn begin(http: &Http, call: CallId, asked: &Asked, request: &Request<Incoming>, 
         function,
         destination: connection.origin.destination.to_string(),
         query: mask_text(all, &asked.query).into_owned(),
-        headers: forward::recorded(request.headers()),
+        headers: forward::recorded(request.headers(), connection.gate.issuers.headers()),
         decision: decision.clone(),
         observed: connection.observes(),
+        caller: asked.caller.as_ref().map(|identified| Caller::clone(&identified.caller)),
     }
 }
 
 /// Refuses a call by `decision`.
-fn refuse(
-    log: &CallLog,
-    call: CallId,
-    function: &Function,
-    decision: &Decision,
-    request: Request<Incoming>,
-) -> Response<ResponseBody> {
-    body::discard(request);
+fn refuse(log: &CallLog, call: CallId, function: &Function, decision: &Decision) -> Response<ResponseBody> {
     let response = own(function, &Refusal::new(call, decision));
     log.answered(response.status().as_u16(), Vec::new(), None);
     log.finish(Outcome::Refused, decision.reason);

@@ -117,12 +117,12 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Fields as the record keeps them: masked with every kind, credentials replaced whole.
-pub(crate) fn recorded(headers: &HeaderMap) -> Vec<Header> {
+/// Fields as the record keeps them: masked with every kind, credentials replaced whole; `more` are credentials too.
+pub(crate) fn recorded(headers: &HeaderMap, more: &[HeaderName]) -> Vec<Header> {
     let all = all_kinds();
     let one = |(name, value): (&HeaderName, &HeaderValue)| Header {
         name: name.as_str().to_owned(),
-        value: if CREDENTIALS.contains(name) {
+        value: if CREDENTIALS.contains(name) || more.contains(name) {
             "[credential]".to_owned()
         } else {
             mask_text(all, &String::from_utf8_lossy(value.as_bytes())).into_owned()
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn records_hold_no_credential() {
-        let recorded = recorded(&map(&[("authorization", "Bearer abc"), ("x-note", "write to ann@example.com")]));
+        let recorded = recorded(&map(&[("authorization", "Bearer abc"), ("x-note", "write to ann@example.com")]), &[]);
         assert_eq!(recorded[0].value, "[credential]");
         assert!(!recorded[1].value.contains("ann@example.com"), "{}", recorded[1].value);
     }

@@ -5,12 +5,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use callgate_identity::callers::Identified;
 use callgate_model::{ArgumentsState, CallId, Decision, Function, Obligations, Protocol, Reason, Service, Verdict};
 use callgate_policy::{CallPermit, CallRequest, ConnectPermit, ConnectRequest, PolicySet};
 use callgate_wire::{Authority, CanonicalPath};
-use http::{Request, Version, header};
+use http::{HeaderMap, Request, Version, header};
+use tracing::debug;
 
 use super::grpc;
+use super::upload::Upload;
 use crate::facts::Connection;
 
 /// What the calls of a connection travel in.
@@ -38,6 +41,8 @@ pub(crate) struct Asked {
     pub(crate) authority: String,
     /// Without the `?`.
     pub(crate) query: String,
+    /// On whose behalf, as a verified token says.
+    pub(crate) caller: Option<Identified>,
     /// A fault that decides before policy is asked.
     pub(crate) fault: Option<Reason>,
 }
@@ -108,7 +113,7 @@ impl Judge {
             method: request.method().as_str().to_owned(),
             path,
         };
-        Asked { function, authority, query: request.uri().query().unwrap_or("").to_owned(), fault }
+        Asked { function, authority, query: request.uri().query().unwrap_or("").to_owned(), caller: None, fault }
     }
 
     /// Whether the scheme is the channel's: HTTP/2 states it in each request, for HTTP/1.1 the scanner has looked.
@@ -117,9 +122,26 @@ impl Judge {
         request.version() != Version::HTTP_2 || request.uri().scheme_str() == Some(scheme)
     }
 
-    /// Decides `asked`. In observe mode the call gets its permits whatever the decision is.
-    pub(crate) async fn decide(&self, call: CallId, asked: &Asked) -> Judged {
-        let policies = self.connection.gate.policies.load_full();
+    /// Finds out on whose behalf `asked` is: a token that does not verify is a fault, never an anonymous call.
+    pub(crate) async fn identify(&self, asked: &mut Asked, headers: &HeaderMap) {
+        let issuers = &self.connection.gate.issuers;
+        if issuers.is_empty() {
+            return;
+        }
+        match issuers.identify(headers).await {
+            Ok(caller) => asked.caller = caller,
+            Err(error) => {
+                debug!(%error, "a token does not verify");
+                asked.fault = asked.fault.or(Some(error.reason()));
+            }
+        }
+    }
+
+    /// Decides `asked`; reads the body first where a rule looks at arguments. In observe mode the call gets its permits
+    /// whatever the decision is.
+    pub(crate) async fn decide(&self, call: CallId, asked: &Asked, headers: &HeaderMap, body: &mut Upload) -> Judged {
+        let gate = &self.connection.gate;
+        let policies = gate.policies.load_full();
         let policies = &*policies;
         if let Some(fault) = self.fault(asked).await {
             let decision = denied(policies, fault);
@@ -131,14 +153,15 @@ impl Judge {
             Ok(permit) => permit,
             Err(decision) => return Judged { decision: decision.clone(), permits: None },
         };
-        let request = CallRequest {
-            connect: permit,
-            call,
-            function: &asked.function,
-            caller: None,
-            arguments: &ArgumentsState::NotRead,
+        let function = &asked.function;
+        let arguments = match function.protocol {
+            Protocol::Http if policies.wants_arguments(permit, function) => {
+                body.arguments(gate, headers, &asked.query).await
+            }
+            Protocol::Http | Protocol::Grpc => ArgumentsState::NotRead,
         };
-        match policies.decide_call(&request) {
+        let caller = asked.caller.as_ref().map(|identified| &*identified.caller);
+        match policies.decide_call(&CallRequest { connect: permit, call, function, caller, arguments: &arguments }) {
             Ok(call_permit) => {
                 // Observed connects come with a permit, whatever was decided of them.
                 let refused = permit.decision().verdict == Verdict::Deny;

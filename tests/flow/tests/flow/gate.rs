@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use callgate_audit::{Recorder, SpoolConfig};
 use callgate_enroll::Roster;
 use callgate_harness::TestCa;
+use callgate_identity::callers::{IssuerConfig, Issuers};
 use callgate_identity::{Attestor, Authority, upstream_config};
 use callgate_mask::kinds_named;
 use callgate_model::{
@@ -66,12 +67,14 @@ pub struct GateConfig<'a> {
     pub upstream_ca: Option<&'a TestCa>,
     /// Whether verdicts are enforced.
     pub mode: Mode,
+    /// Who vouches for callers.
+    pub issuers: &'a [IssuerConfig],
 }
 
 impl<'a> GateConfig<'a> {
     /// Enforces `policies` on the way to `destination`.
     pub fn new(policies: &'a str, destination: SocketAddr) -> Self {
-        Self { policies, destination, names: &[], upstream_ca: None, mode: Mode::Enforce }
+        Self { policies, destination, names: &[], upstream_ca: None, mode: Mode::Enforce, issuers: &[] }
     }
 }
 
@@ -126,6 +129,7 @@ impl FlowGate {
             policies: Arc::new(ArcSwap::from_pointee(policies)),
             authority,
             upstream_tls: UpstreamTls::new(&*upstream_config(&roots, &[])?),
+            issuers: Arc::new(Issuers::new(config.issuers)?),
             attestor: Arc::new(Attestor::new()),
             recorder: recorder.clone(),
             names: Names::new(DeclaredServices::new(declared)),
@@ -133,6 +137,7 @@ impl FlowGate {
             metrics: Metrics::register(&mut Registry::default()),
             tallies: Tallies::default(),
             limits: Limits::default(),
+            held_back: Arc::new(Semaphore::new(Limits::HELD_BACK_KIB)),
             connections: Arc::new(Semaphore::new(1000)),
             stopping: stopping.clone(),
         });
