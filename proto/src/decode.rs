@@ -67,6 +67,11 @@ impl TryFrom<v1::CallBegin> for model::CallBegin {
             headers: headers(begin.headers),
             decision: required("decision", begin.decision)?.try_into()?,
             observed: begin.observed,
+            caller: begin.caller.map(|caller| model::Caller {
+                sub: caller.sub,
+                iss: caller.iss,
+                groups: caller.groups,
+            }),
         })
     }
 }

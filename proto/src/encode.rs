@@ -68,6 +68,7 @@ impl From<model::CallBegin> for v1::CallBegin {
             headers: headers(begin.headers),
             decision: Some(begin.decision.into()),
             observed: begin.observed,
+            caller: begin.caller.map(|caller| v1::Caller { sub: caller.sub, iss: caller.iss, groups: caller.groups }),
         }
     }
 }

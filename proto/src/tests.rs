@@ -54,6 +54,7 @@ fn every_kind() -> Vec<RecordKind> {
             headers: headers(),
             decision: decision(),
             observed: true,
+            caller: Some(Caller { sub: "ann".into(), iss: "https://id.x".into(), groups: vec!["admins".into()] }),
         })),
         RecordKind::Chunk(Chunk { call, direction: Direction::Response, offset: 65_536, data: vec![0, 255, 1] }),
         RecordKind::End(Box::new(CallEnd {

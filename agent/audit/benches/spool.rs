@@ -45,6 +45,7 @@ fn begin() -> CallBegin {
             obligations: Obligations::default(),
         },
         observed: false,
+        caller: None,
     }
 }
 

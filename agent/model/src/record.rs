@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CallId, CgroupId, ConnectionId, Decision, Function, NetnsCookie, Process, Reason, Service, SessionId};
+use crate::{
+    CallId, Caller, CgroupId, ConnectionId, Decision, Function, NetnsCookie, Process, Reason, Service, SessionId,
+};
 
 /// One audit entry, before it is sealed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -65,6 +67,8 @@ pub struct CallBegin {
     pub decision: Decision,
     /// Whether the verdict was recorded only (observe mode), not enforced.
     pub observed: bool,
+    /// On whose behalf, if a token was sent and verified.
+    pub caller: Option<Caller>,
 }
 
 /// One header field.

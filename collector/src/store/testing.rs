@@ -82,6 +82,7 @@ pub(crate) fn begin(time_us: u64, call: CallId, path: &str) -> Record {
             obligations: Obligations::default(),
         },
         observed: false,
+        caller: None,
     };
     Record { time_us, kind: RecordKind::Begin(Box::new(begin)) }
 }

@@ -63,6 +63,7 @@ pub fn begin(depth: RecordDepth) -> CallBegin {
             obligations: Obligations { record: depth, ..Obligations::default() },
         },
         observed: false,
+        caller: None,
     }
 }
 

@@ -148,6 +148,7 @@ fn begin(http: &Http, call: CallId, asked: &Asked, request: &Request<Incoming>, 
         headers: forward::recorded(request.headers()),
         decision: decision.clone(),
         observed: connection.observes(),
+        caller: None,
     }
 }
 

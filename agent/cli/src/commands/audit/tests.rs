@@ -70,6 +70,7 @@ fn begin(call: CallId, verdict: Verdict, path: &str) -> RecordKind {
             obligations: Obligations::default(),
         },
         observed: false,
+        caller: None,
     }))
 }
 
