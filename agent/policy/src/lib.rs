@@ -5,7 +5,7 @@
 //! A set answers [`PolicySet::decide_connect`] with a [`ConnectPermit`] and [`PolicySet::decide_call`] with a
 //! [`CallPermit`]: nothing else can make either, so whoever holds one was allowed.
 //!
-//! The schema of policies is [`SCHEMA`], the file `schema.cedarschema` beside this crate.
+//! [`PolicySet::weigh_call`] tells people why. The schema of policies is [`SCHEMA`], the file `schema.cedarschema` beside this crate.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
@@ -14,6 +14,7 @@ mod address;
 mod arguments;
 mod decide;
 mod entities;
+mod explain;
 mod index;
 mod load;
 mod permit;
@@ -21,6 +22,7 @@ mod request;
 mod set;
 
 pub use address::AddressClass;
+pub use explain::{Place, Weighed, Weight};
 pub use load::{ANNOTATIONS, Annotation, Finding, KindLookup, LoadErrors, Rule, Severity, Support, Warning};
 pub use permit::{CallPermit, ConnectPermit};
 pub use request::{CallRequest, ConnectRequest};

@@ -21,6 +21,7 @@ use callgate_model::MaskKinds;
 use cedar_policy::{Effect, Policy, PolicyId, Schema, ValidationMode, Validator};
 
 use crate::entities::Names;
+use crate::explain::Place;
 use crate::set::{Actions, PolicySet, Terms, hash_files};
 
 pub use finding::{Finding, LoadErrors, Rule, Severity, Warning};
@@ -165,12 +166,15 @@ fn load_file<'a>(
             Some(id) if !id.is_empty() => id.to_owned(),
             _ => format!("{file}:{}", number + 1),
         };
+        let span = &statement.span;
+        let (line, last) = (layout::position(text, span.start).0, layout::position(text, span.end).0);
+        let place = Place { file: file.to_owned(), line, last };
         loaded.push(Loaded {
             policy: policy.new_id(PolicyId::new(&id)),
             id,
             effect: policy.effect(),
             actions: Actions::of(policy, names),
-            terms: Terms::default(),
+            terms: Terms { place, ..Terms::default() },
             source: Source { file, text, statement },
         });
     }

@@ -13,6 +13,7 @@ use cedar_policy::{
 
 use crate::arguments::Named;
 use crate::entities::Names;
+use crate::explain::Place;
 use crate::index::{Key, ScopeMap};
 use crate::load::service_of_function;
 
@@ -50,6 +51,8 @@ pub(crate) struct Terms {
     pub names_service: bool,
     /// Arguments that the conditions name.
     pub arguments: Vec<Named>,
+    /// Where it stands.
+    pub place: Place,
 }
 
 /// Policies of one scope.

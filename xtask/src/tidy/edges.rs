@@ -65,6 +65,7 @@ const CRATES: &[Crate] = &[
             "redirect",
             "seal",
             "uplink",
+            "wire",
         ],
         &[],
     ),

@@ -1,6 +1,12 @@
-//! `callgate policy`: writes a first set of policies, and checks one as the agent would.
+//! `callgate policy`: writes a first set of policies, checks one as the agent would, tests it, explains its decisions.
 //!
-//! Talks to no agent and needs no privileges.
+//! Talks to no agent and needs no privileges beyond those to read. Cases are in [`cases`] and [`test`], why a recorded
+//! call was decided as it was in [`explain`]; both put their questions by [`ask`].
+
+mod ask;
+mod cases;
+mod explain;
+mod test;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -16,8 +22,11 @@ use clap::{Args, Subcommand};
 use super::{FAILED, OK, USAGE};
 
 /// What `policy init` writes.
-const STARTER: [(&str, &str); 2] =
-    [("first.cedar", include_str!("policy/starter.cedar")), ("README.md", include_str!("policy/README.md"))];
+const STARTER: [(&str, &str); 3] = [
+    ("first.cedar", include_str!("policy/starter.cedar")),
+    ("first.test.toml", include_str!("policy/starter.test.toml")),
+    ("README.md", include_str!("policy/README.md")),
+];
 
 /// `callgate policy`
 #[derive(Debug, Args)]
@@ -51,6 +60,23 @@ With --json one finding a line:
 
 Exit codes: 0 sound (perhaps with warnings), 1 refused, 2 usage or DIR cannot be read")]
     Check(CheckArgs),
+    /// Decide the cases in DIR's *.test.toml by the policies beside them
+    #[command(after_help = "\
+Example:
+  callgate policy test ./callgate
+
+With --json one case a line: file, line, case, passed, differences (what, expected, got)
+
+Exit codes: 0 all as expected, 1 not so, 2 usage, or DIR holds no cases, or policies that are refused")]
+    Test(test::TestArgs),
+    /// Tell why a recorded call was decided as it was: the policies that determined it, and those that nearly did
+    #[command(after_help = "\
+Examples:
+  callgate policy explain 019ab0d4-8a51-7000-8000-5d1f7e3c2a10
+  callgate policy explain 019ab0d4-8a51-7000-8000-5d1f7e3c2a10 --policy /etc/callgate/policies --collector unix:/run/callgate/collector.sock
+
+Exit codes: 0 explained, 1 there is no such call, or it cannot be read, 2 usage")]
+    Explain(explain::ExplainArgs),
 }
 
 #[derive(Debug, Args)]
@@ -73,7 +99,8 @@ struct CheckArgs {
 /// Runs `callgate policy …`.
 ///
 /// # Errors
-/// `init`: the directory cannot be written, or holds policies. `check`: standard output is closed.
+/// `init`: the directory cannot be written, or holds policies. `explain`: records or policies cannot be read.
+/// All: standard output is closed.
 pub fn run(args: PolicyArgs) -> Result<ExitCode> {
     let mut out = io::stdout().lock();
     let code = match args.command {
@@ -82,6 +109,12 @@ pub fn run(args: PolicyArgs) -> Result<ExitCode> {
             OK
         }
         Command::Check(args) => check(&args.directory, args.json, &mut out)?,
+        Command::Test(args) => test::run(&args, &mut out)?,
+        Command::Explain(args) => {
+            let code = explain::run(&args, &mut out)?;
+            out.flush()?;
+            return Ok(code);
+        }
     };
     out.flush()?;
     Ok(ExitCode::from(code))
@@ -109,7 +142,7 @@ fn init(directory: &Path, out: &mut impl Write) -> Result<()> {
             Err(error) => return Err(error).with_context(|| format!("cannot write `{}`", path.display())),
         }
     }
-    writeln!(out, "next: callgate policy check {shown}")?;
+    writeln!(out, "next: callgate policy check {shown} && callgate policy test {shown}")?;
     Ok(())
 }
 
@@ -214,6 +247,9 @@ mod tests {
         let (code, text) = checked(&directory, false);
         assert_eq!(code, OK, "{text}");
         assert!(text.starts_with("sound: 2 policies in 1 file, 0 warnings, set "), "{text}");
+        let mut out = Vec::new();
+        let code = test::run(&test::TestArgs { directory, json: false }, &mut out).unwrap();
+        assert_eq!(code, OK, "{}", String::from_utf8(out).unwrap());
     }
 
     #[test]

@@ -56,6 +56,9 @@ fn head(record: &StoredRecord, begin: &CallBegin, out: &mut impl Write) -> io::R
         Some(executable) => field("executable", format!("{} sha256:{}", executable.path, executable.sha256))?,
         None => field("executable", "could not be told for certain".into())?,
     }
+    if let Some(caller) = &begin.caller {
+        field("caller", format!("{} of {} (groups: {})", caller.sub, caller.iss, caller.groups.join(", ")))?;
+    }
     field("destination", begin.destination.clone())?;
     field("session", begin.session.to_string())?;
     field("connection", begin.connection.to_string())?;
