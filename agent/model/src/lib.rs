@@ -8,6 +8,7 @@ mod caller;
 mod decision;
 mod function;
 mod ids;
+mod masking;
 mod origin;
 mod reason;
 mod record;
@@ -15,9 +16,10 @@ mod service;
 mod workload;
 
 pub use caller::Caller;
-pub use decision::{Decision, MaskKinds, Obligations, RecordDepth, TlsMode, Verdict};
+pub use decision::{Decision, Obligations, RecordDepth, TlsMode, Verdict};
 pub use function::{Function, Protocol};
 pub use ids::{CallId, CgroupId, ConnectionId, NetnsCookie, SessionId, StreamId};
+pub use masking::{MaskHow, MaskKinds, MaskPlace, MaskWordError, Masking};
 pub use origin::{Monotonic, Origin};
 pub use reason::Reason;
 pub use record::{

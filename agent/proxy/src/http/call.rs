@@ -33,11 +33,13 @@ pub(crate) async fn serve(http: Arc<Http>, request: Request<Incoming>) -> Result
     let call = CallId::new();
     let asked = http.judge.read(&request);
     let judged = http.judge.decide(call, &asked).await;
-    let mask = judged.decision.obligations.mask;
+    let masking = judged.decision.obligations.mask.clone();
+    // Redacting is the strictest way to replace a finding, so it keeps every promise about kinds.
+    let mask = masking.kinds();
     let mut decision = judged.decision;
     let mut permits = judged.permits;
-    if upgrade::wanted(&request) && !mask.is_empty() && permits.is_some() {
-        // Bytes after an upgrade pass unopened, so a promise to mask them could not be kept.
+    if (upgrade::wanted(&request) && !masking.is_empty() || !masking.places.is_empty()) && permits.is_some() {
+        // Bytes after an upgrade pass unopened, and places are not masked yet: the promise could not be kept.
         decision = Decision { verdict: Verdict::Deny, reason: Reason::Unmaskable, ..decision };
         permits = None;
     }
