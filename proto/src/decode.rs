@@ -210,7 +210,8 @@ impl TryFrom<v1::Decision> for model::Decision {
             policies: decision.policies,
             policy_set: decision.policy_set,
             obligations: model::Obligations {
-                mask: model::MaskKinds(obligations.mask),
+                // A record says which kinds, not how.
+                mask: model::MaskKinds(obligations.mask).into(),
                 record: model::RecordDepth::from_wire(obligations.record)?,
                 tls: model::TlsMode::from_wire(obligations.tls)?,
             },

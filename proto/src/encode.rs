@@ -207,7 +207,7 @@ impl From<model::Decision> for v1::Decision {
             policies: decision.policies,
             policy_set: decision.policy_set,
             obligations: Some(v1::Obligations {
-                mask: decision.obligations.mask.0,
+                mask: decision.obligations.mask.kinds().0,
                 record: decision.obligations.record.to_wire(),
                 tls: decision.obligations.tls.to_wire(),
             }),

@@ -21,7 +21,7 @@ fn decision() -> Decision {
         reason: Reason::Permitted,
         policies: vec!["a".into(), "b".into()],
         policy_set: "0123456789abcdef".into(),
-        obligations: Obligations { mask: MaskKinds(5), record: RecordDepth::Full, tls: TlsMode::Passthrough },
+        obligations: Obligations { mask: MaskKinds(5).into(), record: RecordDepth::Full, tls: TlsMode::Passthrough },
     }
 }
 

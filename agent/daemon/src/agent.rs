@@ -6,8 +6,11 @@
 mod enrolling;
 mod health;
 
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -16,8 +19,11 @@ use callgate_audit::{Recorder, Recovery, SpoolConfig};
 use callgate_enroll::Roster;
 use callgate_identity::callers::Issuers;
 use callgate_identity::{Attestor, Authority, upstream_config};
+use callgate_mask::PseudonymKey;
 use callgate_model::{AgentState, CgroupId, StreamId};
-use callgate_proxy::{DeclaredServices, Gate, Limits, Listener, Metrics, Names, OwnPorts, Tallies, Tally, UpstreamTls};
+use callgate_proxy::{
+    DeclaredServices, Gate, Limits, Listener, Masks, Metrics, Names, OwnPorts, Tallies, Tally, UpstreamTls,
+};
 use callgate_redirect::{NetnsRef, Redirect};
 use callgate_uplink::{Endpoint, Uplink};
 use prometheus_client::registry::Registry;
@@ -102,6 +108,7 @@ impl Agent {
             policies: policies.current(),
             authority,
             upstream_tls: UpstreamTls::new(&*upstream_config(&config.upstream_ca, &[])?),
+            masks: Masks::new(config.detectors()?, Some(pseudonym_key(&config.state_dir)?)),
             issuers,
             attestor: Arc::new(Attestor::new()),
             recorder: recorder.clone(),
@@ -293,4 +300,27 @@ async fn fetch_keys(issuers: Arc<Issuers>) {
     for issuer in issuers.warm().await {
         warn!(issuer, "the keys of an issuer cannot be fetched: its tokens are refused until they can");
     }
+}
+
+/// The key of this installation's pseudonyms, made at the first start: the same value has the same one from then on.
+fn pseudonym_key(state_dir: &Path) -> Result<PseudonymKey> {
+    let path = state_dir.join("pseudonym.key");
+    let made = || -> std::io::Result<[u8; PseudonymKey::LENGTH]> {
+        let mut key = [0; PseudonymKey::LENGTH];
+        let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                File::open(&path)?.read_exact(&mut key)?;
+                return Ok(key);
+            }
+            Err(error) => return Err(error),
+        };
+        File::open("/dev/urandom")?.read_exact(&mut key)?;
+        file.write_all(&key)?;
+        file.sync_all()?;
+        Ok(key)
+    };
+    let shown = path.display();
+    let key = made().with_context(|| format!("key of pseudonyms `{shown}`: remove it to have a new one made"))?;
+    Ok(PseudonymKey::new(&key))
 }

@@ -17,6 +17,7 @@ use crate::{Config, place};
 /// The first thing that is unfit, with its key.
 pub fn check(config: &Config) -> Result<Vec<String>> {
     upstream_config(&config.upstream_ca, &[]).context("`upstream_ca`")?;
+    config.detectors()?;
     Issuers::new(&config.issuer).context("`[[issuer]]`")?;
     if let Some(collector) = &config.collector {
         collector.parse::<Endpoint>().context("`collector`")?;

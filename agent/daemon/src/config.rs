@@ -2,10 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use callgate_identity::callers::IssuerConfig;
+use callgate_mask::Detectors;
 use callgate_model::{Mode, WorkloadName};
 use serde::Deserialize;
 
@@ -56,6 +58,8 @@ pub struct Config {
     pub drain_timeout_s: u64,
     /// Services whose names need no resolution, with their addresses.
     pub service: Vec<ServiceEntry>,
+    /// Kinds of findings beside those of the table; see [`Config::detectors`].
+    pub detector: Vec<DetectorEntry>,
     /// Who may vouch for callers; checked by `Issuers::new`.
     pub issuer: Vec<IssuerConfig>,
     /// Cgroups that are enrolled at start.
@@ -80,6 +84,18 @@ pub struct ServiceEntry {
     pub name: String,
     /// Where it lives.
     pub addresses: Vec<IpAddr>,
+}
+
+/// A kind of findings of the user's own.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetectorEntry {
+    /// The word in policies: of `a-z 0-9 _`.
+    pub name: String,
+    /// What is found: a regular expression whose matches have a bound.
+    pub pattern: String,
+    /// What a finding becomes; `[masked:NAME]` unless said otherwise.
+    pub label: Option<String>,
 }
 
 /// A cgroup to enrol at start.
@@ -144,6 +160,7 @@ impl Default for Config {
             arguments_max_kib: 1024,
             drain_timeout_s: 10,
             service: Vec::new(),
+            detector: Vec::new(),
             issuer: Vec::new(),
             enroll: Vec::new(),
         }
@@ -180,6 +197,18 @@ impl Config {
             bail!("`connections_max` is 0, so nothing could ever connect");
         }
         Ok(config)
+    }
+
+    /// The kinds of findings that this configuration adds.
+    ///
+    /// # Errors
+    /// Names the one that is refused, and why.
+    pub fn detectors(&self) -> Result<Arc<Detectors>> {
+        let mut detectors = Detectors::default();
+        for DetectorEntry { name, pattern, label } in &self.detector {
+            detectors.add(name, pattern, label.as_deref()).context("in the config: `[[detector]]`")?;
+        }
+        Ok(Arc::new(detectors))
     }
 
     /// Where the policies of a host are: `policy_dir`, or below [`CONFIG_DIR`].

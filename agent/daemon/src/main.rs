@@ -66,7 +66,7 @@ fn prepare(args: &Args) -> Result<(Config, Policies)> {
     for note in notes.iter().filter(|_| args.check) {
         eprintln!("callgate-agent: {note}");
     }
-    let policies = Policies::load(&config.policies())?;
+    let policies = Policies::load(&config.policies(), &config.detectors()?)?;
     Ok((config, policies))
 }
 

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
-use callgate_mask::kinds_named;
+use callgate_mask::{Detectors, kinds_named};
 use callgate_model::PolicyChange;
 use callgate_policy::{Finding, LoadErrors, PolicySet};
 use tokio::sync::Mutex as AsyncMutex;
@@ -45,14 +45,14 @@ impl Policies {
     ///
     /// # Errors
     /// The directory cannot be read, or holds a policy that is refused: the message lists what is wrong, with places.
-    pub fn load(directory: &Path) -> Result<Self> {
+    pub fn load(directory: &Path, detectors: &Arc<Detectors>) -> Result<Self> {
         // Absolute, so that what is watched does not depend on the working directory.
         let directory = directory.canonicalize().with_context(|| {
             let shown = directory.display();
             format!("cannot read policies in `{shown}`: `callgate policy init {shown}` writes a first one")
         })?;
         let files = read(&directory)?;
-        let (set, warnings) = parse(&files).map_err(|errors| refusal(&directory, &errors))?;
+        let (set, warnings) = parse(&files, detectors).map_err(|errors| refusal(&directory, &errors))?;
         for finding in warnings {
             warn!(%finding, "policy");
         }
@@ -62,6 +62,7 @@ impl Policies {
         let watch = watch::Watch::start(watch::Watcher::new(
             directory,
             &files,
+            Arc::clone(detectors),
             Arc::clone(&current),
             Arc::clone(&workload_uids),
             sender,
@@ -106,12 +107,12 @@ impl Policies {
     }
 }
 
-/// Parses files as the agent does: with the masker's table of kinds.
+/// Parses files as the agent does: with the masker's table of kinds, and those that the configuration adds.
 ///
 /// # Errors
 /// What is wrong with the policies.
-pub fn parse(files: &Files) -> Result<(PolicySet, Vec<Finding>), LoadErrors> {
-    PolicySet::parse(&files.texts(), kinds_named)
+pub fn parse(files: &Files, detectors: &Detectors) -> Result<(PolicySet, Vec<Finding>), LoadErrors> {
+    PolicySet::parse(&files.texts(), |word| detectors.kinds_named(word))
 }
 
 fn refusal(directory: &Path, errors: &LoadErrors) -> anyhow::Error {

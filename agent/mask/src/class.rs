@@ -39,6 +39,17 @@ impl Class {
         self
     }
 
+    /// This set without each of `bytes`.
+    #[expect(clippy::indexing_slicing, reason = "u8 indexes 256 places; used in constants only")]
+    pub(crate) const fn bytes_not(mut self, bytes: &[u8]) -> Self {
+        let mut at = 0;
+        while at < bytes.len() {
+            self.0[bytes[at] as usize] = false;
+            at += 1;
+        }
+        self
+    }
+
     /// Whether `byte` is in it.
     #[inline]
     pub(crate) fn has(&self, byte: u8) -> bool {

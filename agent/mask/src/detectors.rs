@@ -8,20 +8,67 @@ use std::ops::Range;
 use callgate_model::MaskKinds;
 
 use crate::class::Class;
+use crate::gate::Shapes;
 use crate::kinds::Group;
 use crate::window::{NeedMore, Window};
 
 mod aws_key;
+mod connection_string;
+mod date_of_birth;
 mod email;
+mod iban;
+mod ip;
 mod jwt;
+mod passport;
 mod payment_card;
 mod pem_private_key;
+mod phone;
+mod prefixed;
+mod tokens;
+mod tokens_more;
+mod us_ssn;
+mod words;
 
 pub(crate) use payment_card::{is_separator, opens_card};
+pub(crate) use prefixed::Prefix;
 
-/// Every kind that can be masked. Of two findings at one anchor that begin and end alike, the upper row wins.
-pub static DETECTORS: &[Detector] =
-    &[email::DETECTOR, payment_card::DETECTOR, jwt::DETECTOR, pem_private_key::DETECTOR, aws_key::DETECTOR];
+/// Every kind that can be masked; a row's place is its bit. Of two findings at one anchor that begin and end alike, the
+/// upper row wins.
+pub static DETECTORS: &[Detector] = &[
+    email::DETECTOR,
+    payment_card::DETECTOR,
+    jwt::DETECTOR,
+    pem_private_key::DETECTOR,
+    aws_key::DETECTOR,
+    iban::DETECTOR,
+    us_ssn::DETECTOR,
+    phone::DETECTOR,
+    ip::IPV4,
+    ip::IPV6,
+    ip::PRIVATE,
+    connection_string::DETECTOR,
+    date_of_birth::DETECTOR,
+    passport::DETECTOR,
+    tokens::GITHUB,
+    tokens::SLACK,
+    tokens::GOOGLE,
+    tokens::STRIPE,
+    tokens::OPENAI,
+    tokens::ANTHROPIC,
+    tokens::BEARER,
+    tokens_more::NPM,
+    tokens_more::GITLAB,
+    tokens_more::SENDGRID,
+    tokens_more::TWILIO,
+    tokens_more::AZURE_STORAGE,
+    tokens_more::PYPI,
+    tokens_more::VAULT,
+    tokens_more::DIGITALOCEAN,
+    tokens_more::HUGGING_FACE,
+    tokens_more::SHOPIFY,
+    tokens_more::DATABRICKS,
+    tokens_more::GRAFANA,
+];
 
 /// How one kind of sensitive data is found and replaced.
 pub struct Detector {
@@ -45,12 +92,55 @@ pub struct Detector {
     /// Bytes that may belong to a finding although they stand before its anchor.
     pub(crate) leading: Leading,
     /// Judges one anchor.
-    pub(crate) find: fn(&Window<'_>) -> Result<Outcome, NeedMore>,
-    /// Takes what follows a certain opening; `None` if this kind has bounds.
-    pub(crate) swallow: Option<fn(&Window<'_>) -> Swallowed>,
+    pub(crate) find: Find,
+    /// Whether a finding may go on without end: only its opening is known when it is replaced.
+    pub(crate) unbounded: bool,
+    /// What may be left of a finding without telling it.
+    pub(crate) partial: Partial,
+}
+
+/// How a kind judges an anchor.
+#[derive(Clone, Copy)]
+pub(crate) enum Find {
+    /// By code of its own.
+    By(fn(&Window<'_>) -> Result<Outcome, NeedMore>),
+    /// By a prefix and what follows it.
+    Prefixed(&'static [Prefix]),
+}
+
+impl Find {
+    pub(crate) fn judge(&self, window: &Window<'_>) -> Result<Outcome, NeedMore> {
+        match self {
+            Self::By(find) => find(window),
+            Self::Prefixed(prefixes) => prefixed::find(prefixes, window),
+        }
+    }
+}
+
+/// What `@mask("KIND=partial")` leaves of a finding.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Partial {
+    /// Nothing: the kind refuses it.
+    Refused,
+    /// The last letters and digits.
+    Last(usize),
+    /// The `@` and what follows it.
+    Domain,
 }
 
 impl Detector {
+    /// Whether `@mask("KIND=partial")` can be asked for.
+    #[must_use]
+    pub fn has_partial(&self) -> bool {
+        self.partial != Partial::Refused
+    }
+
+    /// Whether findings have an end that is known when they are replaced, as a pseudonym needs.
+    #[must_use]
+    pub fn has_pseudonym(&self) -> bool {
+        !self.unbounded
+    }
+
     /// The kind as a set of one.
     #[must_use]
     pub fn kind(&self) -> MaskKinds {
@@ -80,8 +170,20 @@ pub(crate) struct Gate {
     pub(crate) byte: Option<u8>,
     /// Literals of at least three bytes.
     pub(crate) literals: &'static [&'static str],
-    /// The start of a group of digits among enough other digits.
-    pub(crate) digits: bool,
+    /// Groups of digits of these shapes.
+    pub(crate) shapes: Shapes,
+}
+
+impl Gate {
+    /// Literals alone.
+    pub(crate) const fn literals(literals: &'static [&'static str]) -> Self {
+        Self { byte: None, literals, shapes: Shapes::NONE }
+    }
+
+    /// Shapes of numbers alone.
+    pub(crate) const fn shapes(shapes: Shapes) -> Self {
+        Self { byte: None, literals: &[], shapes }
+    }
 }
 
 /// Bytes before an anchor that may belong to its finding.
@@ -99,7 +201,7 @@ impl Leading {
 }
 
 /// What an anchor turned out to be. Positions are the window's.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Outcome {
     /// Nothing.
     Nothing,
@@ -107,17 +209,20 @@ pub(crate) enum Outcome {
     NothingBefore(usize),
     /// A finding. What stands between the anchor and its start holds no anchor of any kind.
     Found(Range<usize>),
-    /// The certain opening of a finding whose end is not known.
-    Opened(Range<usize>),
+    /// The certain opening of a finding whose end is not known, and what takes the rest.
+    Opened(Range<usize>, Swallow),
 }
 
-/// What a swallowing detector took.
+/// Takes what belongs to a finding that has been opened, from the window's anchor on.
+pub(crate) type Swallow = fn(&Window<'_>) -> Swallowed;
+
+/// What a swallowing detector took. Positions are the window's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Swallowed {
-    /// First byte not taken. Unit: position in the window.
-    pub(crate) upto: usize,
-    /// The finding ends there; otherwise more bytes are needed to go on.
-    pub(crate) ended: bool,
+pub(crate) enum Swallowed {
+    /// Everything before `upto`. With `ended` the finding ends there; otherwise more bytes are needed to go on.
+    Until { upto: usize, ended: bool },
+    /// Nothing: what stands before `upto` passes, and the finding goes on there.
+    Passing { upto: usize },
 }
 
 #[cfg(test)]
@@ -128,7 +233,7 @@ mod tests {
     #[test]
     fn names_bits_and_labels_are_unlike() {
         for (at, one) in DETECTORS.iter().enumerate() {
-            assert!(one.bit < 64 && !one.samples.is_empty() && !one.near_misses.is_empty(), "{}", one.name);
+            assert!(one.bit as usize == at && !one.samples.is_empty() && !one.near_misses.is_empty(), "{}", one.name);
             for other in &DETECTORS[..at] {
                 assert!(one.name != other.name && one.bit != other.bit && one.label != other.label);
             }

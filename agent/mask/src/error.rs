@@ -8,6 +8,15 @@ pub enum MaskError {
     /// The policy asks for a kind that this build has no detector for.
     #[error("a kind of finding is demanded that this version cannot mask: update the agent or change `@mask`")]
     UnknownKind,
+    /// Pseudonyms are demanded, and there is no key to make them with.
+    #[error("pseudonyms are demanded, and this masker was given no key")]
+    NoKey,
+    /// A stream in which places are masked is no JSON, or deeper or with longer names than is followed.
+    #[error("not JSON as far as it can be followed, so that places in it cannot be told")]
+    NotJson,
+    /// More would have to be held back than is allowed.
+    #[error("more bytes would have to be held back than a masker may")]
+    TooMuchHeld,
     /// Bytes were pushed after the end.
     #[error("bytes after the end of a masked stream")]
     Ended,

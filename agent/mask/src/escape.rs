@@ -34,20 +34,6 @@ pub(crate) fn short_ends_before(window: &Window<'_>, at: usize) -> bool {
     window.before(at, 2) == Some(b'\\') && matches!(window.before(at, 1), Some(b'b' | b'f' | b'n' | b'r' | b't'))
 }
 
-/// The code unit that a `\uXXXX` ending exactly before `at` stands for.
-pub(crate) fn unicode_before(window: &Window<'_>, at: usize) -> Option<u16> {
-    if window.before(at, 6) != Some(b'\\') || window.before(at, 5) != Some(b'u') {
-        return None;
-    }
-    let start = at.checked_sub(6)?;
-    let mut value: u16 = 0;
-    for digit in window.slice(start + 2, at) {
-        let digit = char::from(*digit).to_digit(16).and_then(|digit| u16::try_from(digit).ok())?;
-        value = value.wrapping_shl(4) | digit;
-    }
-    Some(value)
-}
-
 /// Length of the escape that opens with `byte` at `start`, if one can.
 fn long_escape(window: &Window<'_>, start: usize, byte: u8) -> Option<usize> {
     match (byte, window.slice(start + 1, start + 2)) {
@@ -100,7 +86,5 @@ mod tests {
         {
             assert_eq!(ends_before(&window(text), text.len()), expected, "{text}");
         }
-        assert_eq!(unicode_before(&window(r"\u00f6"), 6), Some(0xf6));
-        assert_eq!(unicode_before(&window("au00f6"), 6), None);
     }
 }

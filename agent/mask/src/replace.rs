@@ -5,21 +5,54 @@
 //! neighbours; in doubt it becomes digits, which fit inside a string as well.
 
 use crate::content::Content;
-use crate::detectors::Detector;
+use crate::detectors::{Detector, Partial};
+use crate::finding::Text;
 
 /// Most white space looked past to find what stands before a number; more counts as being outside a string.
 /// Unit: bytes.
 const SPACE_MAX: usize = 32;
 
-/// Appends what replaces `found`.
-pub(crate) fn replace(detector: &Detector, found: &[u8], bare: bool, out: &mut Vec<u8>) {
-    if !bare {
-        return out.extend_from_slice(detector.label.as_bytes());
+/// What stands in the place of a value that is masked because of where it stands.
+pub(crate) const VALUE: &str = "[masked]";
+
+/// A number of `length` digits.
+pub(crate) fn number(length: usize) -> Box<[u8]> {
+    let mut digits = vec![b'0'; length];
+    if let Some(first) = digits.first_mut() {
+        *first = b'1';
     }
-    let first = out.len();
-    out.resize(first + found.len(), b'0');
-    if let Some(place) = out.get_mut(first) {
-        *place = b'1';
+    digits.into()
+}
+
+/// The kind and the part of `found` that may be left.
+pub(crate) fn partial(detector: &Detector, found: &[u8]) -> Text {
+    let left: Vec<u8> = match detector.partial {
+        Partial::Refused => return Text::Label(detector.label),
+        Partial::Last(count) => {
+            let mut last: Vec<u8> =
+                found.iter().rev().filter(|byte| byte.is_ascii_alphanumeric()).take(count).copied().collect();
+            last.reverse();
+            last
+        }
+        Partial::Domain => match found.iter().position(|byte| *byte == b'@').and_then(|at| found.get(at..)) {
+            Some(domain) => domain.to_vec(),
+            None => return Text::Label(detector.label),
+        },
+    };
+    let mut text = format!("[{}:*", detector.name).into_bytes();
+    text.extend_from_slice(&left);
+    text.push(b']');
+    Text::Own(text.into())
+}
+
+/// The one form of a value that may be written in several, so that its pseudonym is the same.
+pub(crate) fn canonical(row: usize, found: &[u8]) -> Vec<u8> {
+    match crate::detectors::DETECTORS.get(row).map(|detector| detector.partial) {
+        Some(Partial::Domain) => found.to_ascii_lowercase(),
+        Some(Partial::Last(_)) => {
+            found.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_uppercase).collect()
+        }
+        _ => found.to_vec(),
     }
 }
 

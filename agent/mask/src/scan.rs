@@ -1,39 +1,43 @@
-//! One pass over the bytes at hand: judges each anchor, passes on what is settled, holds what is not.
+//! One pass over the bytes at hand: judges each anchor, and tells what is settled.
 //!
 //! Rules, in this order, so that the result is one and the same however the stream was cut:
 //! 1. Anchors are judged from left to right; one that needs more bytes stops the pass, and everything from it on waits.
 //! 2. At one anchor the finding that begins first wins, then the longer, then the upper row of the table.
 //! 3. A finding begins no earlier than the one before it ends; anchors inside a finding are not judged.
-//! 4. Held are all bytes from the first unsettled anchor on, and those before it that a later anchor could still take.
+//! 4. Not settled are all bytes from the first unjudged anchor on, and those before it that a later one could take.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::content::Content;
-use crate::detectors::{DETECTORS, Detector, Outcome};
+use crate::detectors::{DETECTORS, Outcome, Swallow, Swallowed};
 use crate::error::MaskError;
-use crate::gate::{Anchor, Gates};
+use crate::finding::Finding;
+use crate::gate::Anchor;
 use crate::replace;
+use crate::rules::Rules;
 use crate::window::{LOOKBEHIND, NeedMore, Window};
 
 /// Most bytes that a swallowing detector leaves while it waits; what it cannot judge by then it takes. Unit: bytes.
 const SWALLOW_MAX: usize = 256;
 
 /// Where the search stands. Offsets count from the start of the stream.
+#[derive(Clone)]
 pub(crate) struct Scan {
-    gates: Gates,
+    rules: Arc<Rules>,
     content: Content,
-    /// Every anchor before it is settled.
+    /// How many encodings deep the stream lies.
+    pub(crate) depth: u8,
+    /// Every anchor before it is judged.
     pub(crate) next: u64,
-    /// Everything before it is out.
-    pub(crate) emitted: u64,
+    /// No finding that is still to come begins before it.
+    pub(crate) settled: u64,
     /// End of the last finding.
     floor: u64,
-    /// The detector that is swallowing.
-    swallowing: Option<&'static Detector>,
+    /// The row that is swallowing, and how.
+    swallowing: Option<(usize, Swallow)>,
     /// Per row: no anchor before it can be a finding.
     nothing_before: [u64; ROWS],
-    /// Per row: findings so far.
-    pub(crate) found: [u64; ROWS],
 }
 
 /// Rows of the table.
@@ -42,28 +46,18 @@ const ROWS: usize = DETECTORS.len();
 /// What became of an anchor.
 enum Judgement {
     Nothing,
-    Replace(Finding),
+    Replace(Found),
 }
 
-struct Finding {
+struct Found {
     row: usize,
-    detector: &'static Detector,
     range: Range<usize>,
-    open: bool,
+    opened: Option<Swallow>,
 }
 
 impl Scan {
-    pub(crate) fn new(gates: Gates, content: Content) -> Self {
-        Self {
-            gates,
-            content,
-            next: 0,
-            emitted: 0,
-            floor: 0,
-            swallowing: None,
-            nothing_before: [0; ROWS],
-            found: [0; ROWS],
-        }
+    pub(crate) fn new(rules: Arc<Rules>, content: Content, depth: u8) -> Self {
+        Self { rules, content, depth, next: 0, settled: 0, floor: 0, swallowing: None, nothing_before: [0; ROWS] }
     }
 
     /// First byte that the search may still look at.
@@ -73,13 +67,19 @@ impl Scan {
 
     /// Goes on over `bytes`, the first of which has the offset `base` and is no later than
     /// [`kept_from`](Self::kept_from); `ended` says that the stream ends with them.
-    pub(crate) fn over(&mut self, bytes: &[u8], base: u64, ended: bool, out: &mut Vec<u8>) -> Result<(), MaskError> {
-        let gates = self.gates.clone();
-        let mut anchors = gates.over(bytes);
+    pub(crate) fn over(
+        &mut self,
+        bytes: &[u8],
+        base: u64,
+        ended: bool,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), MaskError> {
+        let rules = Arc::clone(&self.rules);
+        let mut anchors = rules.gates.over(bytes);
         let mut limit = None;
         loop {
-            if let Some(detector) = self.swallowing
-                && !self.swallow(detector, bytes, base, ended)?
+            if let Some((row, swallow)) = self.swallowing
+                && !self.swallow(row, swallow, bytes, base, ended, found)?
             {
                 return Ok(());
             }
@@ -87,18 +87,18 @@ impl Scan {
             let limit = match limit {
                 Some(limit) if limit >= next => limit,
                 _ if ended => bytes.len(),
-                _ => *limit.insert(gates.unfinished_literal(bytes, next)),
+                _ => *limit.insert(rules.gates.unfinished(bytes, next)),
             };
             let Some(anchor) = anchors.next(next).filter(|anchor| anchor.at < limit) else {
                 self.next = base + limit.max(next) as u64;
-                return self.pass(bytes, base, ended, out);
+                return self.settle(bytes, base, ended);
             };
             match self.judge(bytes, base, anchor, ended)? {
                 Ok(Judgement::Nothing) => self.next = base + anchor.at as u64 + 1,
-                Ok(Judgement::Replace(finding)) => self.mask(&finding, bytes, base, out)?,
+                Ok(Judgement::Replace(one)) => self.take(&one, bytes, base, found)?,
                 Err(NeedMore) => {
                     self.next = base + anchor.at as u64;
-                    return self.pass(bytes, base, ended, out);
+                    return self.settle(bytes, base, ended);
                 }
             }
         }
@@ -112,29 +112,31 @@ impl Scan {
         anchor: Anchor,
         ended: bool,
     ) -> Result<Result<Judgement, NeedMore>, MaskError> {
-        let wanting = self.gates.wanting(bytes, anchor);
-        let anchor = anchor.at;
-        let from = anchor.saturating_sub(LOOKBEHIND);
+        let rules = Arc::clone(&self.rules);
+        let at = anchor.at;
+        let from = at.saturating_sub(LOOKBEHIND);
         let floor = local(self.floor.max(base), base)?.saturating_sub(from);
-        let mut best: Option<Finding> = None;
-        for (row, detector) in wanting {
-            let settled = self.nothing_before.get_mut(row).ok_or(MaskError::Inconsistent)?;
-            if base + (anchor as u64) < *settled {
+        let mut best: Option<Found> = None;
+        for row in rules.gates.wanting(anchor) {
+            if self.nothing_before.get(row).is_some_and(|settled| base + (at as u64) < *settled) {
                 continue;
             }
-            let upto = bytes.len().min(anchor + detector.longest);
+            let longest = rules.gates.longest(row);
+            let upto = bytes.len().min(at + longest);
             let part = bytes.get(from..upto).ok_or(MaskError::Inconsistent)?;
-            let window = Window::new(part, anchor - from, floor, ended && upto == bytes.len());
-            let (range, open) = match (detector.find)(&window) {
+            let window = Window::new(part, at - from, floor, ended && upto == bytes.len());
+            let (range, opened) = match rules.gates.judge(row, &window) {
                 Ok(Outcome::Nothing) => continue,
-                Ok(Outcome::NothingBefore(at)) => {
-                    *settled = base + (from + at) as u64;
+                Ok(Outcome::NothingBefore(place)) => {
+                    if let Some(settled) = self.nothing_before.get_mut(row) {
+                        *settled = base + (from + place) as u64;
+                    }
                     continue;
                 }
-                Ok(Outcome::Found(range)) => (range, false),
-                Ok(Outcome::Opened(range)) => (range, true),
+                Ok(Outcome::Found(range)) => (range, None),
+                Ok(Outcome::Opened(range, swallow)) => (range, Some(swallow)),
                 // The detector has seen all that it may see and cannot tell: masked.
-                Err(NeedMore) if upto == anchor + detector.longest => (anchor - from..upto - from, false),
+                Err(NeedMore) if upto == at + longest => (at - from..upto - from, None),
                 Err(NeedMore) => return Ok(Err(NeedMore)),
             };
             let range = from + range.start..from + range.end;
@@ -142,76 +144,84 @@ impl Scan {
                 range.start < best.range.start || range.start == best.range.start && range.end > best.range.end
             });
             if better {
-                best = Some(Finding { row, detector, range, open });
+                best = Some(Found { row, range, opened });
             }
         }
-        let Some(finding) = best else { return Ok(Ok(Judgement::Nothing)) };
-        if finding.range.end <= anchor || finding.range.start < floor + from || finding.range.end > bytes.len() {
+        let Some(one) = best else { return Ok(Ok(Judgement::Nothing)) };
+        if one.range.end < at || one.range.is_empty() || one.range.start < floor + from || one.range.end > bytes.len() {
             return Err(MaskError::Inconsistent);
         }
         // The byte behind a finding tells whether it is a number that stands by itself.
-        if finding.range.end == bytes.len() && !ended {
+        if one.range.end == bytes.len() && !ended {
             return Ok(Err(NeedMore));
         }
-        Ok(Ok(Judgement::Replace(finding)))
+        Ok(Ok(Judgement::Replace(one)))
     }
 
-    /// Passes on what stands before the finding, then what replaces it.
-    fn mask(&mut self, finding: &Finding, bytes: &[u8], base: u64, out: &mut Vec<u8>) -> Result<(), MaskError> {
-        let Finding { row, detector, ref range, open } = *finding;
-        let emitted = local(self.emitted, base)?;
-        let clean = bytes.get(emitted..range.start).ok_or(MaskError::Inconsistent)?;
-        let found = bytes.get(range.clone()).ok_or(MaskError::Inconsistent)?;
+    /// Takes a finding, with what stands in its place.
+    fn take(&mut self, one: &Found, bytes: &[u8], base: u64, found: &mut Vec<Finding>) -> Result<(), MaskError> {
+        let Found { row, ref range, opened } = *one;
+        let matched = bytes.get(range.clone()).ok_or(MaskError::Inconsistent)?;
         let before = bytes.get(range.start.saturating_sub(LOOKBEHIND / 2)..range.start).unwrap_or_default();
-        let bare = replace::is_bare_number(self.content, before, found, bytes.get(range.end).copied());
-        out.extend_from_slice(clean);
-        replace::replace(detector, found, bare && !open, out);
-        let count = self.found.get_mut(row).ok_or(MaskError::Inconsistent)?;
-        *count = count.saturating_add(1);
-        self.swallowing = open.then_some(detector);
-        self.move_past(base + range.end as u64);
+        let bare =
+            opened.is_none() && replace::is_bare_number(self.content, before, matched, bytes.get(range.end).copied());
+        let (start, end) = (base + range.start as u64, base + range.end as u64);
+        let text = self.rules.replacement(row, matched, bare);
+        found.push(Finding { start, end, row, depth: self.depth, goes_on: false, text });
+        self.swallowing = opened.map(|swallow| (row, swallow));
+        self.move_past(end);
         Ok(())
     }
 
     /// Lets the detector take what belongs to its finding; true once that has ended.
     fn swallow(
         &mut self,
-        detector: &'static Detector,
+        row: usize,
+        swallow: Swallow,
         bytes: &[u8],
         base: u64,
         ended: bool,
+        found: &mut Vec<Finding>,
     ) -> Result<bool, MaskError> {
-        let swallow = detector.swallow.ok_or(MaskError::Inconsistent)?;
         loop {
             let from = local(self.next, base)?;
-            let taken = swallow(&Window::new(bytes, from, from, ended));
-            let stuck = !taken.ended && bytes.len().saturating_sub(taken.upto) >= SWALLOW_MAX;
-            let upto = if stuck { taken.upto + 1 } else { taken.upto };
+            // As far before as is always there, so that the answer does not depend on the cut.
+            let (upto, passing, over) = match swallow(&Window::new(bytes, from, from, ended)) {
+                Swallowed::Until { upto, ended: over } => (upto, false, over),
+                Swallowed::Passing { upto } => (upto, true, false),
+            };
+            let moved = upto > from;
+            let stuck = !over && !moved && bytes.len().saturating_sub(upto) >= SWALLOW_MAX;
+            let upto = if stuck { upto + 1 } else { upto };
             if upto < from || upto > bytes.len() {
                 return Err(MaskError::Inconsistent);
             }
-            self.move_past(base + upto as u64);
-            if taken.ended {
+            let end = base + upto as u64;
+            if upto > from && !passing {
+                let start = base + from as u64;
+                let text = crate::finding::Text::Label("");
+                found.push(Finding { start, end, row, depth: self.depth, goes_on: true, text });
+            }
+            self.move_past(end);
+            if over {
                 self.swallowing = None;
                 return Ok(true);
             }
-            if !stuck {
+            if !stuck && !moved {
                 return Ok(false);
             }
         }
     }
 
-    /// Everything before `offset` is settled and out, or masked.
+    /// Everything before `offset` is judged and settled.
     fn move_past(&mut self, offset: u64) {
-        (self.next, self.emitted, self.floor) = (offset, offset, offset);
+        (self.next, self.settled, self.floor) = (offset, offset, offset);
     }
 
-    /// Passes on what no later anchor can take.
-    fn pass(&mut self, bytes: &[u8], base: u64, ended: bool, out: &mut Vec<u8>) -> Result<(), MaskError> {
-        let emitted = local(self.emitted, base)?;
-        let upto = if ended { bytes.len() } else { emitted.max(self.free_upto(bytes, base)?) };
-        out.extend_from_slice(bytes.get(emitted..upto).ok_or(MaskError::Inconsistent)?);
-        self.emitted = base + upto as u64;
+    /// Settles what no later anchor can take.
+    fn settle(&mut self, bytes: &[u8], base: u64, ended: bool) -> Result<(), MaskError> {
+        let upto = if ended { bytes.len() } else { self.free_upto(bytes, base)? };
+        self.settled = self.settled.max(base + upto as u64);
         Ok(())
     }
 
@@ -219,10 +229,10 @@ impl Scan {
     fn free_upto(&self, bytes: &[u8], base: u64) -> Result<usize, MaskError> {
         let next = local(self.next, base)?;
         let before = bytes.get(..next).ok_or(MaskError::Inconsistent)?;
-        let run = self
-            .gates
-            .leading()
-            .map(|leading| before.iter().rev().take(leading.most).take_while(|byte| leading.class.has(**byte)).count());
+        let run =
+            self.rules.gates.leading().map(|leading| {
+                before.iter().rev().take(leading.most).take_while(|byte| leading.class.has(**byte)).count()
+            });
         Ok(next - run.max().unwrap_or(0))
     }
 }

@@ -1,11 +1,13 @@
 //! Masks a short text at once: a header's value, a path, a query.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use callgate_model::MaskKinds;
 
 use crate::content::Content;
 use crate::masker::Masker;
+use crate::rules::Rules;
 
 /// What stands for a text that cannot be masked.
 const UNMASKABLE: &str = "[masked]";
@@ -23,7 +25,13 @@ pub fn mask_text(kinds: MaskKinds, text: &str) -> Cow<'_, str> {
     if kinds.is_empty() {
         return Cow::Borrowed(text);
     }
-    let mut masker = Masker::new(kinds, Content::Text);
+    mask_text_by(&Rules::redact(kinds), text)
+}
+
+/// As [`mask_text`], by rules of any kind.
+#[must_use]
+pub fn mask_text_by<'a>(rules: &Arc<Rules>, text: &'a str) -> Cow<'a, str> {
+    let mut masker = Masker::by(rules, Content::Text);
     let mut out = Vec::with_capacity(text.len());
     if masker.push(text.as_bytes(), &mut out).and_then(|()| masker.finish(&mut out)).is_err() {
         return Cow::Borrowed(UNMASKABLE);

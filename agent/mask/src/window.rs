@@ -7,8 +7,8 @@
 use crate::class::Class;
 
 /// Bytes before an anchor that a detector may look at. Unit: bytes.
-/// Source: a 64-byte local part (RFC 5321 §4.5.3.1.1) and as much again for what stands before it.
-pub(crate) const LOOKBEHIND: usize = 128;
+/// Source: a password of 112 bytes in a connection string, and as much again for the user before it.
+pub(crate) const LOOKBEHIND: usize = 256;
 
 /// The answer depends on bytes that have not arrived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +33,11 @@ impl<'a> Window<'a> {
     /// Where the gate fired.
     pub(crate) fn anchor(&self) -> usize {
         self.anchor
+    }
+
+    /// Whether the stream ends with the window.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended
     }
 
     /// First byte that is not part of an earlier finding.

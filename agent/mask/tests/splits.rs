@@ -31,7 +31,7 @@ fn whole(content: Content, text: &[u8]) -> Vec<u8> {
 }
 
 fn all() -> MaskKinds {
-    kinds_named("all").unwrap()
+    kinds_named("all").unwrap().union(kinds_named("private_ip").unwrap())
 }
 
 fn texts() -> impl Iterator<Item = &'static str> {

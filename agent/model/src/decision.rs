@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Reason;
+use crate::{Masking, Reason};
 
 /// Allow or deny.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -32,40 +32,12 @@ pub struct Decision {
 /// What must be done with an allowed call: the union over its determining policies.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Obligations {
-    /// Kinds of findings to replace in the response (`@mask`).
-    pub mask: MaskKinds,
+    /// What to replace in the response (`@mask`).
+    pub mask: Masking,
     /// How much of the bodies to keep (`@record`).
     pub record: RecordDepth,
     /// What to do with TLS (`@tls`, connect policies only).
     pub tls: TlsMode,
-}
-
-/// Which kinds of findings to replace: one bit per row of the masker's table of detectors.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct MaskKinds(pub u64);
-
-impl MaskKinds {
-    /// No kind.
-    pub const NONE: Self = Self(0);
-
-    /// Whether no kind is in it.
-    #[must_use]
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Both together.
-    #[must_use]
-    pub fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// Whether every kind of `other` is in it.
-    #[must_use]
-    pub fn covers(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
 }
 
 /// How much of a call's bodies audit keeps.

@@ -123,7 +123,7 @@ impl PolicySet {
         let mut obligations = Obligations::default();
         let mut depth = None;
         for terms in self.terms_of(&permits) {
-            obligations.mask = obligations.mask.union(terms.mask);
+            obligations.mask = obligations.mask.union(&terms.mask);
             depth = depth.max(terms.record);
         }
         obligations.record = depth.unwrap_or_default();

@@ -23,7 +23,7 @@ mod set;
 
 pub use address::AddressClass;
 pub use explain::{Place, Weighed, Weight};
-pub use load::{ANNOTATIONS, Annotation, Finding, KindLookup, LoadErrors, Rule, Severity, Support, Warning};
+pub use load::{ANNOTATIONS, Annotation, Finding, LoadErrors, Rule, Severity, Support, Warning};
 pub use permit::{CallPermit, ConnectPermit};
 pub use request::{CallRequest, ConnectRequest};
 pub use set::PolicySet;

@@ -30,7 +30,7 @@ use layout::{Layout, Statement};
 pub use obligations::{ANNOTATIONS, Annotation, Support};
 
 /// Tells the kinds of findings that a word of `@mask` stands for (`pii`, `email`); none if it stands for nothing.
-pub type KindLookup = fn(&str) -> Option<MaskKinds>;
+pub(crate) type KindLookup<'a> = &'a dyn Fn(&str) -> Option<MaskKinds>;
 
 /// Most bytes in one file. Unit: bytes. Far above the largest set that anybody writes by hand.
 const FILE_MAX: usize = 4 << 20;
@@ -83,7 +83,10 @@ impl PolicySet {
     ///
     /// # Errors
     /// [`LoadErrors`] with everything that was found, if any of it is an error.
-    pub fn parse(files: &[(String, String)], kinds: KindLookup) -> Result<(Self, Vec<Warning>), LoadErrors> {
+    pub fn parse(
+        files: &[(String, String)],
+        kinds: impl Fn(&str) -> Option<MaskKinds>,
+    ) -> Result<(Self, Vec<Warning>), LoadErrors> {
         let mut files = files.to_vec();
         files.sort();
         let mut findings = Vec::new();
@@ -109,7 +112,7 @@ impl PolicySet {
         check_ids(&mut loaded, &mut findings);
         validate(&loaded, &schema, &mut findings);
         for policy in &mut loaded {
-            obligations::check(policy, kinds, &mut findings);
+            obligations::check(policy, &kinds, &mut findings);
             ids::check(policy, &names, &mut findings);
             expressions::check(policy, &mut findings);
             arguments::check(policy, &mut findings);

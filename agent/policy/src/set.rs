@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 
 use aws_lc_rs::digest;
-use callgate_model::{MaskKinds, RecordDepth, Service, TlsMode};
+use callgate_model::{Masking, RecordDepth, Service, TlsMode};
 use cedar_policy::{
     ActionConstraint, Authorizer, Effect, EntityTypeName, EntityUid, Policy, PolicyId, PrincipalConstraint,
     ResourceConstraint,
@@ -42,7 +42,7 @@ pub struct PolicySet {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Terms {
     /// `@mask`.
-    pub mask: MaskKinds,
+    pub mask: Masking,
     /// `@record`.
     pub record: Option<RecordDepth>,
     /// `@tls`.

@@ -12,7 +12,7 @@ use callgate_policy::PolicySet;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Ground, Metrics, Names, OwnPorts, Tallies, UpstreamTls};
+use crate::{Ground, Masks, Metrics, Names, OwnPorts, Tallies, UpstreamTls};
 
 /// The shared, read-only context of the data path.
 pub struct Gate {
@@ -28,6 +28,8 @@ pub struct Gate {
     pub upstream_tls: UpstreamTls,
     /// Tells which process and executable opened a connection.
     pub attestor: Arc<Attestor>,
+    /// What maskers go by.
+    pub masks: Masks,
     /// Verify the tokens of callers.
     pub issuers: Arc<Issuers>,
     /// Where records go.

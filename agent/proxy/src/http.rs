@@ -14,6 +14,7 @@ mod h1;
 mod h2;
 mod judge;
 mod pipe;
+mod places;
 mod strict;
 mod tap;
 mod upgrade;

@@ -30,7 +30,7 @@ const ANY: &[&str] = &["*"];
 const CRATES: &[Crate] = &[
     pure("callgate-model", &[], &["jiff", "serde", "thiserror", "uuid"]),
     pure("callgate-wire", &["model"], &["httparse", "memchr", "serde", "serde_json", "thiserror"]),
-    pure("callgate-mask", &["model"], &["aho-corasick", "memchr", "regex-automata", "thiserror"]),
+    pure("callgate-mask", &["model"], &["aho-corasick", "aws-lc-rs", "memchr", "regex-automata", "thiserror"]),
     pure("callgate-policy", &["model"], &["aws-lc-rs", "cedar-policy", "miette", "serde", "serde_json", "thiserror"]),
     pure("callgate-seal", &[], &["aws-lc-rs", "thiserror"]),
     Crate { name: "callgate-ebpf-common", ours: &[], theirs: Some(&["aya"]), never: &["tokio"] },

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use callgate_daemon::policy_source::{self, Files};
+use callgate_mask::Detectors;
 use callgate_model::causes;
 use callgate_policy::{Finding, Severity};
 use clap::{Args, Subcommand};
@@ -155,7 +156,7 @@ fn check(directory: &Path, json: bool, out: &mut impl Write) -> io::Result<u8> {
             return Ok(USAGE);
         }
     };
-    let (set, findings) = match policy_source::parse(&files) {
+    let (set, findings) = match policy_source::parse(&files, &Detectors::default()) {
         Ok((set, warnings)) => (Some(set), warnings),
         Err(errors) => (None, errors.findings),
     };

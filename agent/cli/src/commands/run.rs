@@ -126,7 +126,7 @@ fn prepare(args: &RunArgs, invoker: &Invoker) -> Result<Option<(Config, Policies
     logging::start(level);
     let directory = args.policy.clone().or_else(|| config.policy_dir.clone()).or_else(|| find_policies(invoker));
     let policies = match directory {
-        Some(directory) => Policies::load(&directory)?,
+        Some(directory) => Policies::load(&directory, &config.detectors()?)?,
         None if args.observe => Policies::none(),
         None => return Ok(None),
     };

@@ -46,7 +46,7 @@ fn hash(policies: &Policies) -> String {
 #[tokio::test]
 async fn reloads_within_a_second_and_tells_the_new_set() {
     let directory = directory(GOOD);
-    let policies = Policies::load(directory.path()).unwrap();
+    let policies = Policies::load(directory.path(), &Arc::default()).unwrap();
     policies.set_workload_uids([WORKLOAD]);
     let before = hash(&policies);
     let changed = Instant::now();
@@ -64,7 +64,7 @@ async fn reloads_within_a_second_and_tells_the_new_set() {
 #[tokio::test]
 async fn a_broken_set_is_refused_once_and_the_last_good_one_stays() {
     let directory = directory(GOOD);
-    let policies = Policies::load(directory.path()).unwrap();
+    let policies = Policies::load(directory.path(), &Arc::default()).unwrap();
     let before = hash(&policies);
     write(directory.path(), "p.cedar", &GOOD.replace("@id(\"a\")", "@mask(\"pi\")"));
     let change = next(&policies).await;
@@ -81,7 +81,7 @@ async fn a_broken_set_is_refused_once_and_the_last_good_one_stays() {
 #[tokio::test]
 async fn a_lost_directory_keeps_the_set() {
     let directory = directory(GOOD);
-    let policies = Policies::load(directory.path()).unwrap();
+    let policies = Policies::load(directory.path(), &Arc::default()).unwrap();
     let aside = directory.path().with_extension("aside");
     fs::rename(directory.path(), &aside).unwrap();
     assert!(next(&policies).await.refused.contains("cannot read"));
@@ -120,7 +120,7 @@ async fn what_a_workload_can_write_is_not_reloaded() {
     ];
     for (case, spoil) in spoilt {
         let directory = directory(GOOD);
-        let policies = Policies::load(directory.path()).unwrap();
+        let policies = Policies::load(directory.path(), &Arc::default()).unwrap();
         policies.set_workload_uids([WORKLOAD]);
         let before = hash(&policies);
         spoil(directory.path());
@@ -136,7 +136,7 @@ async fn what_a_workload_can_write_is_not_reloaded() {
 #[tokio::test]
 async fn a_set_is_taken_once_its_files_are_out_of_reach_again() {
     let directory = directory(GOOD);
-    let policies = Policies::load(directory.path()).unwrap();
+    let policies = Policies::load(directory.path(), &Arc::default()).unwrap();
     policies.set_workload_uids([WORKLOAD]);
     mode(directory.path(), 0o777);
     write(directory.path(), "p.cedar", BETTER);
@@ -200,9 +200,9 @@ fn reads_policy_files_alone_and_within_bounds() {
 #[test]
 fn a_broken_or_absent_directory_does_not_start() {
     let directory = directory("permit (");
-    let error = format!("{:#}", Policies::load(directory.path()).err().unwrap());
+    let error = format!("{:#}", Policies::load(directory.path(), &Arc::default()).err().unwrap());
     assert!(error.contains("p.cedar:1:"), "{error}");
-    let error = format!("{:#}", Policies::load(&directory.path().join("absent")).err().unwrap());
+    let error = format!("{:#}", Policies::load(&directory.path().join("absent"), &Arc::default()).err().unwrap());
     assert!(error.contains("callgate policy init"), "{error}");
 }
 

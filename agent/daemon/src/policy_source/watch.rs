@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
+use callgate_mask::Detectors;
 use callgate_model::PolicyChange;
 use callgate_policy::{LoadErrors, PolicySet};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -52,6 +53,7 @@ impl Watch {
 /// What the thread knows.
 pub struct Watcher {
     directory: PathBuf,
+    detectors: Arc<Detectors>,
     current: Arc<ArcSwap<PolicySet>>,
     workload_uids: Arc<Mutex<BTreeSet<u32>>>,
     changes: Sender<PolicyChange>,
@@ -74,11 +76,12 @@ impl Watcher {
     pub fn new(
         directory: PathBuf,
         files: &Files,
+        detectors: Arc<Detectors>,
         current: Arc<ArcSwap<PolicySet>>,
         workload_uids: Arc<Mutex<BTreeSet<u32>>>,
         changes: Sender<PolicyChange>,
     ) -> Self {
-        Self { directory, current, workload_uids, changes, taken: files.clone(), refused: None }
+        Self { directory, detectors, current, workload_uids, changes, taken: files.clone(), refused: None }
     }
 
     fn inotify(&self, nudge: SyncSender<()>) -> Option<RecommendedWatcher> {
@@ -126,7 +129,7 @@ impl Watcher {
         if let Err(why) = ownership::of_files(&self.directory, &files, &uids) {
             return self.refuse(Some(files), why, false);
         }
-        match parse(&files) {
+        match parse(&files, &self.detectors) {
             Ok((set, warnings)) => {
                 for finding in warnings {
                     warn!(%finding, "policy");

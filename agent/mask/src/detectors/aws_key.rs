@@ -3,7 +3,7 @@
 //! A secret access key is 40 characters of base64 and looks like any other hash, so it counts only behind a name such
 //! as `aws_secret_access_key` or `SecretAccessKey`, or straight behind its access key id (the console's CSV).
 
-use super::{Detector, Gate, Leading, Outcome, Sample};
+use super::{Detector, Find, Gate, Leading, Outcome, Partial, Sample};
 use crate::class::Class;
 use crate::escape;
 use crate::kinds::Group;
@@ -39,12 +39,13 @@ pub(super) const DETECTOR: Detector = Detector {
     bit: 4,
     groups: &[Group::Secrets],
     label: "[masked:aws_key]",
-    gate: Gate { byte: None, literals: &["AKIA", "ASIA", "ABIA", "ACCA", "ecret", "ECRET"], digits: false },
+    gate: Gate::literals(&["AKIA", "ASIA", "ABIA", "ACCA", "ecret", "ECRET"]),
     // The longest name, what follows it, and a secret of escapes only.
     longest: 20 + BETWEEN_MAX + SECRET_LENGTH * 6 + 8,
     leading: Leading::NONE,
-    find,
-    swallow: None,
+    find: Find::By(find),
+    unbounded: false,
+    partial: Partial::Refused,
     samples: &[
         Sample { text: "AKIAIOSFODNN7EXAMPLE", masked: "[masked:aws_key]" },
         Sample {

@@ -1,11 +1,12 @@
-//! E-mail addresses, also with their `@` written `%40` (queries, forms) or `\u0040` (JSON).
+//! E-mail addresses.
 //!
-//! Local parts and domains may be written in letters beyond ASCII, plain (UTF-8, two bytes) or as `\uXXXX`.
+//! Local parts and domains may be written in letters beyond ASCII (UTF-8, two bytes).
 //! Wider than RFC 5321 where that costs little; a domain must have a dot and end in something like a top-level domain.
 
-use super::{Detector, Gate, Leading, Outcome, Sample};
+use super::{Detector, Find, Gate, Leading, Outcome, Partial, Sample};
 use crate::class::Class;
 use crate::escape;
+use crate::gate::Shapes;
 use crate::kinds::Group;
 use crate::window::{NeedMore, Window};
 
@@ -19,13 +20,10 @@ const DOMAIN_MAX: usize = 255;
 const LETTERS: Class = Class::ALNUM.range(0x80, 0xbf).range(0xc3, 0xdf);
 
 /// What a local part is written with. Of RFC 5322's `atext` the bytes that delimit in URLs, JSON and code are left out.
-const LOCAL: Class = LETTERS.bytes(b"._%+-'");
-
-/// What a run that may become a local part is written with: `\u00f6` counts as a letter.
-const LEADING: Class = LOCAL.bytes(b"\\");
+static LOCAL: Class = LETTERS.bytes(b"._%+-'");
 
 /// What a label of a domain is written with.
-const LABEL: Class = LETTERS.bytes(b"-");
+static LABEL: Class = LETTERS.bytes(b"-");
 
 /// Pictures for dense screens are called `icon@2x.png`.
 const PICTURES: [&[u8]; 7] = [b"png", b"jpg", b"jpeg", b"gif", b"webp", b"svg", b"avif"];
@@ -35,11 +33,12 @@ pub(super) const DETECTOR: Detector = Detector {
     bit: 0,
     groups: &[Group::Pii],
     label: "[masked:email]",
-    gate: Gate { byte: Some(b'@'), literals: &["%40", "\\u0040"], digits: false },
+    gate: Gate { byte: Some(b'@'), literals: &[], shapes: Shapes::NONE },
     longest: 6 + DOMAIN_MAX + 2,
-    leading: Leading { class: &LEADING, most: LOCAL_MAX },
-    find,
-    swallow: None,
+    leading: Leading { class: &LOCAL, most: LOCAL_MAX },
+    find: Find::By(find),
+    unbounded: false,
+    partial: Partial::Domain,
     samples: &[
         Sample { text: "john.doe+news@mail.example.co.uk", masked: "[masked:email]" },
         Sample { text: "a@b.co, <c_d@e-f.org>.", masked: "[masked:email], <[masked:email]>." },
@@ -78,11 +77,7 @@ pub(super) const DETECTOR: Detector = Detector {
 
 fn find(window: &Window<'_>) -> Result<Outcome, NeedMore> {
     let anchor = window.anchor();
-    let domain = match window.at(anchor)? {
-        Some(b'%') => anchor + 3,
-        Some(b'\\') => anchor + 6,
-        _ => anchor + 1,
-    };
+    let domain = anchor + 1;
     // The domain first: what is no address mostly fails there, and at once.
     let Some(end) = domain_end(window, domain)? else { return Ok(Outcome::Nothing) };
     Ok(local_part(window).map_or(Outcome::Nothing, |start| Outcome::Found(start..end)))
@@ -90,15 +85,8 @@ fn find(window: &Window<'_>) -> Result<Outcome, NeedMore> {
 
 /// Where the local part that ends at the anchor begins.
 fn local_part(window: &Window<'_>) -> Option<usize> {
-    let anchor = window.anchor();
-    let lowest = anchor.saturating_sub(LOCAL_MAX).max(window.floor());
-    let mut end = anchor;
-    if window.at(anchor) == Ok(Some(b'\\')) {
-        // JSON inside JSON writes `\\u0040`.
-        while end > lowest && window.before(end, 1) == Some(b'\\') {
-            end -= 1;
-        }
-    }
+    let end = window.anchor();
+    let lowest = end.saturating_sub(LOCAL_MAX).max(window.floor());
     let mut start = end;
     while let Some(unit) = unit_before(window, start).filter(|unit| *unit >= lowest) {
         start = unit;
@@ -109,15 +97,11 @@ fn local_part(window: &Window<'_>) -> Option<usize> {
     (start < end || may_lack_local_part(window, end)).then_some(start)
 }
 
-/// Where the letter before `at` begins, if it can be part of a local part.
+/// Where the letter before `at` begins, if it can be part of a local part. Escapes are none: what they say is searched
+/// apart.
 fn unit_before(window: &Window<'_>, at: usize) -> Option<usize> {
-    if let Some(unit) = escape::unicode_before(window, at) {
-        // With every backslash before it: JSON inside JSON has several, and none may be left over.
-        let backslashes = (6..).take_while(|back| window.before(at, *back) == Some(b'\\')).count();
-        return (0xc0..0x800).contains(&unit).then(|| at - 5 - backslashes);
-    }
     let byte = window.before(at, 1).filter(|byte| LOCAL.has(*byte))?;
-    if escape::short_ends_before(window, at) {
+    if escape::ends_before(window, at) {
         return None;
     }
     match byte {

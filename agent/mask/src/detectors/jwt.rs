@@ -5,7 +5,7 @@
 
 use memchr::memmem;
 
-use super::{Detector, Gate, Leading, Outcome, Sample, Swallowed};
+use super::{Detector, Find, Gate, Leading, Outcome, Partial, Sample, Swallowed};
 use crate::class::Class;
 use crate::kinds::Group;
 use crate::window::{NeedMore, Window};
@@ -26,11 +26,12 @@ pub(super) const DETECTOR: Detector = Detector {
     groups: &[Group::Secrets],
     label: "[masked:jwt]",
     // How base64 of `{"`, `{ "` and `{` with a line end or a tab begins.
-    gate: Gate { byte: None, literals: &["eyJ", "eyAi", "ewog", "ewoJ", "ewoi", "ew0K", "ewki"], digits: false },
+    gate: Gate::literals(&["eyJ", "eyAi", "ewog", "ewoJ", "ewoi", "ew0K", "ewki"]),
     longest: HEADER_MAX + 4,
     leading: Leading::NONE,
-    find,
-    swallow: Some(swallow),
+    find: Find::By(find),
+    unbounded: true,
+    partial: Partial::Refused,
     samples: &[
         Sample {
             text: "Bearer eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIiwiaWF0IjoxNTE2MjM5MDIyfQ.SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c",
@@ -73,7 +74,7 @@ fn find(window: &Window<'_>) -> Result<Outcome, NeedMore> {
     if header.len() < HEADER_MAX && part_after(window, end)?.is_none() {
         return Ok(Outcome::NothingBefore(end));
     }
-    Ok(Outcome::Opened(anchor..end))
+    Ok(Outcome::Opened(anchor..end, swallow))
 }
 
 /// Where the part behind the dot or dots at `at` begins, if there is one.
@@ -93,14 +94,14 @@ fn swallow(window: &Window<'_>) -> Swallowed {
     let mut upto = window.anchor();
     loop {
         match window.at(upto) {
-            Err(NeedMore) => return Swallowed { upto, ended: false },
+            Err(NeedMore) => return Swallowed::Until { upto, ended: false },
             Ok(Some(byte)) if Class::BASE64URL.has(byte) => upto += 1,
             Ok(Some(b'.')) => match part_after(window, upto) {
-                Err(NeedMore) => return Swallowed { upto, ended: false },
+                Err(NeedMore) => return Swallowed::Until { upto, ended: false },
                 Ok(Some(part)) => upto = part,
-                Ok(None) => return Swallowed { upto, ended: true },
+                Ok(None) => return Swallowed::Until { upto, ended: true },
             },
-            Ok(_) => return Swallowed { upto, ended: true },
+            Ok(_) => return Swallowed::Until { upto, ended: true },
         }
     }
 }

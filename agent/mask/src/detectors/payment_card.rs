@@ -3,9 +3,10 @@
 //! Written in one piece or in the groups that are printed on cards, between spaces, dashes, dots or pluses (a space in
 //! a form). Digits that go on, fractions and hexadecimal blobs are no cards.
 
-use super::{Detector, Gate, Leading, Outcome, Sample};
+use super::{Detector, Find, Gate, Leading, Outcome, Partial, Sample};
 use crate::class::Class;
 use crate::escape;
+use crate::gate::Shapes;
 use crate::kinds::Group;
 use crate::window::{NeedMore, Window};
 
@@ -58,12 +59,13 @@ pub(super) const DETECTOR: Detector = Detector {
     bit: 1,
     groups: &[Group::Pii],
     label: "[masked:payment_card]",
-    gate: Gate { byte: None, literals: &[], digits: true },
+    gate: Gate::shapes(Shapes::CARD),
     // An escape before it, the digits, their separators, what stands beside.
     longest: 4 + DIGITS_MAX + GROUPS_MAX + BESIDE + 4,
     leading: Leading::NONE,
-    find,
-    swallow: None,
+    find: Find::By(find),
+    unbounded: false,
+    partial: Partial::Last(4),
     samples: &[
         Sample { text: "4111111111111111", masked: "[masked:payment_card]" },
         Sample { text: "4111 1111 1111 1111", masked: "[masked:payment_card]" },
@@ -177,7 +179,7 @@ pub(crate) fn opens_card(first: u8, second: u8) -> bool {
 
 /// Whether `byte` can stand between groups.
 pub(crate) fn is_separator(byte: u8) -> bool {
-    matches!(byte, b' ' | b'-' | b'.' | b'+')
+    matches!(byte, b' ' | b'-' | b'.' | b'+' | b'/')
 }
 
 /// The digits and groups read so far.

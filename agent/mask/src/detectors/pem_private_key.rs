@@ -2,8 +2,9 @@
 //!
 //! Certain with `-----BEGIN … PRIVATE KEY-----`; from there on everything up to the closing line is swallowed, or up to
 //! the first byte that cannot be part of such a text: a quote, so that a string ends where it did.
+//! Where the lines stand in an array of strings, what parts them passes and the lines are swallowed one by one.
 
-use super::{Detector, Gate, Leading, Outcome, Sample, Swallowed};
+use super::{Detector, Find, Gate, Leading, Outcome, Partial, Sample, Swallowed};
 use crate::class::Class;
 use crate::kinds::Group;
 use crate::window::{NeedMore, Window};
@@ -15,8 +16,8 @@ const DASHES: &[u8] = b"-----";
 /// Longest label between the dashes. Unit: bytes. Source: ours; `ENCRYPTED PRIVATE KEY` with escaped spaces has 25.
 const LABEL_MAX: usize = 64;
 
-/// Most backslashes in a row; JSON inside JSON inside JSON has four.
-const BACKSLASHES_MAX: usize = 32;
+/// Most backslashes in a row; JSON four deep has seven.
+const BACKSLASHES_MAX: usize = 8;
 
 /// What a label is written with; forms write its spaces as `+` or `%20`.
 const LABEL: Class = Class::NONE.range(b'A', b'Z').range(b'0', b'9').bytes(b" +%_");
@@ -24,16 +25,26 @@ const LABEL: Class = Class::NONE.range(b'A', b'Z').range(b'0', b'9').bytes(b" +%
 /// What the text between opening and closing is written with: base64, header lines (`DEK-Info: …`), line ends.
 const BODY: Class = Class::BASE64.bytes(b"=-_:,.%() \t\r\n");
 
+/// What one line among several strings is written with; line ends may stay on it.
+static LINE: Class = BODY.bytes(b"\\");
+
+/// Longest line among several strings. Unit: bytes. Source: RFC 7468 §2 has 64; ours, with room for escapes.
+const LINE_MAX: usize = 128;
+
+/// Most white space between two strings of an array.
+const SPACE_MAX: usize = 24;
+
 pub(super) const DETECTOR: Detector = Detector {
     name: "pem_private_key",
     bit: 3,
     groups: &[Group::Secrets],
     label: "[masked:pem_private_key]",
-    gate: Gate { byte: None, literals: &["-----BEGIN"], digits: false },
+    gate: Gate::literals(&["-----BEGIN"]),
     longest: OPENING.len() + LABEL_MAX + DASHES.len() + 1,
     leading: Leading::NONE,
-    find,
-    swallow: Some(swallow),
+    find: Find::By(find),
+    unbounded: true,
+    partial: Partial::Refused,
     samples: &[
         Sample {
             text: "key:\n-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\nend\n",
@@ -68,6 +79,18 @@ pub(super) const DETECTOR: Detector = Detector {
             masked: "<pre>[masked:pem_private_key]</pre>",
         },
         Sample {
+            text: r#"{"key":["-----BEGIN PRIVATE KEY-----","MC4CAQAwBQYDK2VwBCIEIJ1h","-----END PRIVATE KEY-----"],"n":"1"}"#,
+            masked: r#"{"key":["[masked:pem_private_key]","",""],"n":"1"}"#,
+        },
+        Sample {
+            text: "[\n  \"-----BEGIN PRIVATE KEY-----\",\n  \"MC4CAQAw\\n\",\n  \"BQYDK2Vw\"\n]",
+            masked: "[\n  \"[masked:pem_private_key]\",\n  \"\",\n  \"\"\n]",
+        },
+        Sample {
+            text: r#"{"key":"-----BEGIN PRIVATE KEY-----\nMC4CAQ","name":"x"}"#,
+            masked: r#"{"key":"[masked:pem_private_key]","name":"x"}"#,
+        },
+        Sample {
             text: "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v",
             masked: "[masked:pem_private_key]",
         },
@@ -91,7 +114,7 @@ fn find(window: &Window<'_>) -> Result<Outcome, NeedMore> {
     if !contains(text, b"PRIVATE") || !contains(text, b"KEY") || !window.starts_with(end, DASHES)? {
         return Ok(Outcome::Nothing);
     }
-    Ok(Outcome::Opened(anchor..end + DASHES.len()))
+    Ok(Outcome::Opened(anchor..end + DASHES.len(), swallow))
 }
 
 fn contains(text: &[u8], word: &[u8]) -> bool {
@@ -100,12 +123,14 @@ fn contains(text: &[u8], word: &[u8]) -> bool {
 
 /// Takes everything up to and with the closing line, or up to what cannot be part of a PEM text.
 fn swallow(window: &Window<'_>) -> Swallowed {
-    let mut upto = window.anchor();
+    let from = window.anchor();
+    let mut upto = from;
     loop {
         match step(window, upto) {
             Ok(Step::Take(next)) => upto = next,
-            Ok(Step::EndAt(upto)) => return Swallowed { upto, ended: true },
-            Err(NeedMore) => return Swallowed { upto, ended: false },
+            Ok(Step::EndAt(upto)) => return Swallowed::Until { upto, ended: true },
+            Ok(Step::PassTo(next)) if upto == from => return Swallowed::Passing { upto: next },
+            Ok(Step::PassTo(_)) | Err(NeedMore) => return Swallowed::Until { upto, ended: false },
         }
     }
 }
@@ -113,6 +138,7 @@ fn swallow(window: &Window<'_>) -> Swallowed {
 enum Step {
     Take(usize),
     EndAt(usize),
+    PassTo(usize),
 }
 
 fn step(window: &Window<'_>, at: usize) -> Result<Step, NeedMore> {
@@ -123,12 +149,51 @@ fn step(window: &Window<'_>, at: usize) -> Result<Step, NeedMore> {
         },
         Some(b'\\') => {
             let end = window.run(at, &Class::NONE.bytes(b"\\"), BACKSLASHES_MAX)?;
+            if window.at(end)? == Some(b'"') {
+                return Ok(next_line(window, at)?.map_or(Step::EndAt(at), Step::PassTo));
+            }
             let line_end = window.at(end)?.is_some_and(|byte| BODY.has(byte));
             Ok(if line_end { Step::Take(end) } else { Step::EndAt(at) })
         }
+        Some(b'"') => Ok(next_line(window, at)?.map_or(Step::EndAt(at), Step::PassTo)),
         Some(byte) if BODY.has(byte) => Ok(Step::Take(at + 1)),
         _ => Ok(Step::EndAt(at)),
     }
+}
+
+/// Where the next line begins, if the quote at `at` ends a string in an array and the next one may be a line too.
+/// In JSON inside JSON quotes have backslashes before them.
+fn next_line(window: &Window<'_>, at: usize) -> Result<Option<usize>, NeedMore> {
+    let Some(first) = behind_quote(window, at)? else { return Ok(None) };
+    let comma = space(window, first)?;
+    if window.at(comma)? != Some(b',') {
+        return Ok(None);
+    }
+    let Some(line) = behind_quote(window, space(window, comma + 1)?)? else { return Ok(None) };
+    // The name of an object's member looks alike up to its colon.
+    let end = window.run(line, &LINE, LINE_MAX)?;
+    let Some(behind) = behind_quote(window, end)? else { return Ok(None) };
+    let array = matches!(window.at(space(window, behind)?)?, Some(b',' | b']'));
+    Ok(array.then_some(line))
+}
+
+/// Where the quote at `at`, with the backslashes before it, ends.
+fn behind_quote(window: &Window<'_>, at: usize) -> Result<Option<usize>, NeedMore> {
+    let quote = window.run(at, &Class::NONE.bytes(b"\\"), BACKSLASHES_MAX)?;
+    Ok((window.at(quote)? == Some(b'"')).then_some(quote + 1))
+}
+
+/// Skips white space, also as JSON inside JSON writes it.
+fn space(window: &Window<'_>, at: usize) -> Result<usize, NeedMore> {
+    let mut end = window.run(at, &Class::NONE.bytes(b" \t\r\n"), SPACE_MAX)?;
+    while end - at < SPACE_MAX && window.at(end)? == Some(b'\\') {
+        let letter = window.run(end, &Class::NONE.bytes(b"\\"), BACKSLASHES_MAX)?;
+        if !matches!(window.at(letter)?, Some(b'n' | b'r' | b't')) {
+            break;
+        }
+        end = window.run(letter + 1, &Class::NONE.bytes(b" "), SPACE_MAX)?;
+    }
+    Ok(end)
 }
 
 /// Where the closing line at `at` ends, if one stands there.

@@ -28,7 +28,7 @@ pub fn advice(word: &str, candidates: &[&str]) -> String {
 /// A word that `kinds` knows within two edits of `word`.
 ///
 /// Only the lookup is known here, not the table behind it, so the neighbours of the word are made and looked up.
-pub fn nearest_kind(word: &str, kinds: KindLookup) -> Option<String> {
+pub fn nearest_kind(word: &str, kinds: KindLookup<'_>) -> Option<String> {
     let lower = word.to_lowercase();
     if lower.len() > 24 {
         return None;
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn finds_kinds_by_their_lookup_alone() {
-        let kinds: KindLookup = |word| ["pii", "email"].contains(&word).then_some(MaskKinds(1));
+        let kinds: KindLookup<'_> = &|word| ["pii", "email"].contains(&word).then_some(MaskKinds(1));
         for (word, found) in [("pi", "pii"), ("PII", "pii"), ("emial", "email"), ("e-mail", "email"), ("mail", "email")]
         {
             assert_eq!(nearest_kind(word, kinds).as_deref(), Some(found), "{word}");

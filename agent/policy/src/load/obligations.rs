@@ -2,7 +2,7 @@
 //!
 //! Cedar carries annotations without reading them, so a misspelt `@maks` would silently mask nothing.
 
-use callgate_model::{MaskKinds, RecordDepth, TlsMode};
+use callgate_model::{MaskHow, MaskWordError, Masking, RecordDepth, TlsMode};
 use cedar_policy::Effect;
 
 use super::nearest::{advice, nearest_kind};
@@ -55,7 +55,7 @@ pub const ANNOTATIONS: &[Annotation] = &[
 const ID_MAX: usize = 128;
 
 /// Checks the annotations of `policy` and reads its obligations.
-pub(super) fn check(policy: &mut Loaded<'_>, kinds: KindLookup, findings: &mut Vec<Finding>) {
+pub(super) fn check(policy: &mut Loaded<'_>, kinds: KindLookup<'_>, findings: &mut Vec<Finding>) {
     let annotations: Vec<(String, String)> =
         policy.policy.annotations().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     for (key, value) in annotations {
@@ -70,7 +70,7 @@ pub(super) fn check(policy: &mut Loaded<'_>, kinds: KindLookup, findings: &mut V
 
 type Wrong = (Rule, String, String);
 
-fn check_one(policy: &mut Loaded<'_>, key: &str, value: &str, kinds: KindLookup) -> Result<(), Wrong> {
+fn check_one(policy: &mut Loaded<'_>, key: &str, value: &str, kinds: KindLookup<'_>) -> Result<(), Wrong> {
     let Some(row) = ANNOTATIONS.iter().find(|row| row.key == key) else {
         let known: Vec<&str> =
             ANNOTATIONS.iter().filter(|row| row.support != Support::Later).map(|row| row.key).collect();
@@ -119,30 +119,37 @@ fn check_id(value: &str) -> Result<(), Wrong> {
     Err((Rule::AnnotationValue, format!("`{}` cannot be an id", value.escape_debug()), help))
 }
 
-fn read_mask(value: &str, kinds: KindLookup) -> Result<MaskKinds, Wrong> {
-    let mut all = MaskKinds::NONE;
-    for word in value.split(',').map(str::trim) {
-        match kinds(word) {
-            Some(found) if !found.is_empty() => all = all.union(found),
-            _ if word.is_empty() => {
-                let message = "`@mask` has an empty word between its commas".to_owned();
-                return Err((Rule::AnnotationValue, message, "remove the comma".to_owned()));
+fn read_mask(value: &str, kinds: KindLookup<'_>) -> Result<Masking, Wrong> {
+    Masking::parse(value, kinds).map_err(|error| {
+        let wrong = |message: String, help: String| (Rule::AnnotationValue, message, help);
+        match &error {
+            MaskWordError::Empty => {
+                wrong("`@mask` has an empty word between its commas".to_owned(), "remove the comma".to_owned())
             }
-            _ => {
+            MaskWordError::Kind(word) => {
                 let help = match nearest_kind(word, kinds) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => groups(kinds),
                 };
-                let message = format!("`@mask` knows no kind `{}`", word.escape_debug());
-                return Err((Rule::AnnotationValue, message, help));
+                wrong(format!("`@mask` knows no kind `{}`", word.escape_debug()), help)
+            }
+            MaskWordError::How(word) => {
+                let words: Vec<&str> = MaskHow::WORDS.iter().map(|(word, _)| *word).collect();
+                wrong(format!("`@mask`: {error}"), advice(word, &words))
+            }
+            MaskWordError::Unfit(..) => {
+                wrong(format!("`@mask`: {error}"), "redact it: without `=` and what follows".to_owned())
+            }
+            MaskWordError::Place(_) | MaskWordError::Places => {
+                let help = "places are written json:/a/*/b, header:NAME or form:FIELD".to_owned();
+                wrong(format!("`@mask`: {error}"), help)
             }
         }
-    }
-    Ok(all)
+    })
 }
 
 /// Names the groups of kinds that there are.
-fn groups(kinds: KindLookup) -> String {
+fn groups(kinds: KindLookup<'_>) -> String {
     let known = ["pii", "secrets", "all"].into_iter().filter(|group| kinds(group).is_some());
     let known: Vec<String> = known.map(|group| format!("`{group}`")).collect();
     format!("groups of kinds: {}", known.join(", "))

@@ -54,10 +54,10 @@ fn obligations_add_up_over_the_permits_that_hold() {
     "#);
     let run = Asker::new("run/x");
     let both = run.call(&set, "GET api.x/").unwrap().into_decision();
-    assert_eq!((both.obligations.mask, both.obligations.record), (MaskKinds(7), RecordDepth::Full));
+    assert_eq!((both.obligations.mask.kinds(), both.obligations.record), (MaskKinds(7), RecordDepth::Full));
     assert_eq!(both.policies, ["a", "b"]);
     let one = run.call(&set, "GET other.x/").unwrap().into_decision();
-    assert_eq!((one.obligations.mask, one.obligations.record), (MaskKinds(1), RecordDepth::Meta));
+    assert_eq!((one.obligations.mask.kinds(), one.obligations.record), (MaskKinds(1), RecordDepth::Meta));
     let plain = super::set(USERS);
     assert_eq!(
         Asker::new("run/admin").call(&plain, "GET api.x/").unwrap().decision().obligations.record,

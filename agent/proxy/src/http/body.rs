@@ -43,10 +43,8 @@ impl Body for RequestBody {
             Some(Err(_)) => return Poll::Ready(Some(Err(CutOff(Reason::ClientGone)))),
             None => return Poll::Ready(None),
         };
-        if let Some(data) = frame.data_ref()
-            && let Err(reason) = self.log.body(Direction::Request, data)
-        {
-            return Poll::Ready(Some(Err(CutOff(reason))));
+        if let Some(data) = frame.data_ref() {
+            self.log.body(Direction::Request, data);
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -154,7 +152,7 @@ impl Relayed {
                     Ok(data) => match &mut self.pipe {
                         Some(pipe) => pipe.feed(data),
                         None => {
-                            self.log.body(Direction::Response, &data)?;
+                            self.log.body(Direction::Response, &data);
                             if !data.is_empty() {
                                 return Poll::Ready(Ok(Some(Frame::data(data))));
                             }

@@ -5,15 +5,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use callgate_mask::{Masker, mask_text};
+use callgate_mask::{Rules, mask_form, mask_text_by};
 use callgate_model::{CallBegin, CallId, Caller, Decision, Function, Outcome, Protocol, Reason, Verdict};
 use callgate_policy::{CallPermit, ConnectPermit};
 use http::{Request, Response, StatusCode, Uri};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tracing::{debug, error};
 
 use super::body::{self, RequestBody, ResponseBody};
-use super::call_log::{CallLog, all_kinds};
+use super::call_log::CallLog;
 use super::judge::Asked;
 use super::pipe::Pipe;
 use super::upload::Upload;
@@ -38,11 +38,11 @@ pub(crate) async fn serve(http: Arc<Http>, request: Request<Incoming>) -> Result
     http.judge.identify(&mut asked, &head.headers).await;
     let judged = http.judge.decide(call, &asked, &head.headers, &mut body).await;
     let request = Request::from_parts(head, body);
-    let mask = judged.decision.obligations.mask;
+    let mask = connection.gate.masks.for_call(&judged.decision.obligations.mask);
     let mut decision = judged.decision;
     let mut permits = judged.permits;
     let opaque = asked.function.protocol == Protocol::Grpc || upgrade::wanted(&request);
-    if opaque && !mask.is_empty() && permits.is_some() {
+    if opaque && mask.rules.is_some() && permits.is_some() {
         // Bytes after an upgrade pass unopened, messages of gRPC undecoded: a promise to mask them could not be kept.
         decision = Decision { verdict: Verdict::Deny, reason: Reason::Unmaskable, ..decision };
         permits = None;
@@ -51,7 +51,7 @@ pub(crate) async fn serve(http: Arc<Http>, request: Request<Incoming>) -> Result
     if decision.verdict == Verdict::Deny && permits.is_some() {
         Tally::add(&connection.tally.observed, 1);
     }
-    let begin = begin(&http, call, &asked, &request, &decision);
+    let begin = begin(&http, call, &asked, &request, &decision, &mask.recorded);
     let open = match connection.gate.recorder.begin(begin) {
         Ok(open) => open,
         Err(error) => {
@@ -67,11 +67,13 @@ pub(crate) async fn serve(http: Arc<Http>, request: Request<Incoming>) -> Result
         Some((connect, permit)) => match &*connect {
             Ok(connect) => carry(&http, connect, permit, asked, request, &log).await,
             Err(refused) => {
+                request.body().record(&log);
                 body::discard(http.version, request.into_body());
                 refuse(&log, call, &asked.function, refused)
             }
         },
         None => {
+            request.body().record(&log);
             body::discard(http.version, request.into_body());
             refuse(&log, call, &asked.function, &decision)
         }
@@ -104,7 +106,7 @@ async fn carry(
     if let Some(strip) = asked.caller.as_ref().and_then(|caller| caller.strip.as_ref()) {
         head.headers.remove(strip);
     }
-    forward::request_headers(&mut head.headers, mask);
+    forward::request_headers(&mut head.headers, mask.rules.is_some());
     if function.protocol == Protocol::Grpc {
         grpc::uncompressed(&mut head.headers);
     }
@@ -128,17 +130,22 @@ async fn carry(
         return failed(Reason::UpstreamProtocol);
     }
     let reading = forward::reading(response.headers());
-    if !mask.is_empty() && (reading.is_none() || forward::is_piece(response.status(), response.headers())) {
+    if mask.rules.is_some() && (reading.is_none() || forward::is_piece(response.status(), response.headers())) {
         debug!(%call, status = %response.status(), "an answer that cannot be masked is refused");
         return failed(Reason::Unmaskable);
     }
     let (mut head, body) = response.into_parts();
+    let pipe = match (&mask.rules, reading) {
+        (Some(rules), Some(reading)) if !body.is_end_stream() => match Pipe::new(rules, &mask.places, reading) {
+            Ok(pipe) => Some(pipe),
+            Err(reason) => return failed(reason),
+        },
+        _ => None,
+    };
     head.extensions.clear();
     head.version = http::Version::default();
-    forward::response_headers(&mut head.headers, mask);
-    log.answered(head.status.as_u16(), forward::recorded(&head.headers, &[]), reading);
-    let masked = reading.filter(|_| !mask.is_empty());
-    let pipe = masked.map(|reading| Pipe::new(reading.codings, Masker::new(mask, reading.content)));
+    forward::response_headers(&mut head.headers, mask.rules.as_ref());
+    log.answered(head.status.as_u16(), forward::recorded(&head.headers, &mask.recorded, &[]), reading);
     Response::from_parts(head, ResponseBody::relayed(body, pipe, Arc::clone(log)))
 }
 
@@ -152,11 +159,17 @@ fn target(asked: &Asked) -> Result<Uri, http::Error> {
     target.path_and_query(format!("{}?{query}", function.path)).build()
 }
 
-fn begin(http: &Http, call: CallId, asked: &Asked, request: &Request<Upload>, decision: &Decision) -> CallBegin {
+fn begin(
+    http: &Http,
+    call: CallId,
+    asked: &Asked,
+    request: &Request<Upload>,
+    decision: &Decision,
+    rules: &Arc<Rules>,
+) -> CallBegin {
     let connection = &http.connection;
-    let all = all_kinds();
     let mut function = asked.function.clone();
-    function.path = mask_text(all, &function.path).into_owned();
+    function.path = mask_text_by(rules, &function.path).into_owned();
     CallBegin {
         call,
         connection: connection.id,
@@ -167,8 +180,8 @@ fn begin(http: &Http, call: CallId, asked: &Asked, request: &Request<Upload>, de
         process: connection.process.clone(),
         function,
         destination: connection.origin.destination.to_string(),
-        query: mask_text(all, &asked.query).into_owned(),
-        headers: forward::recorded(request.headers(), connection.gate.issuers.headers()),
+        query: mask_text_by(rules, &mask_form(rules, &asked.query)).into_owned(),
+        headers: forward::recorded(request.headers(), rules, connection.gate.issuers.headers()),
         decision: decision.clone(),
         observed: connection.observes(),
         caller: asked.caller.as_ref().map(|identified| Caller::clone(&identified.caller)),

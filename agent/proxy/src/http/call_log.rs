@@ -6,24 +6,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use callgate_audit::{EndFacts, OpenCall};
-use callgate_mask::kinds_named;
-use callgate_model::{Direction, Header, Latency, MaskKinds, Outcome, Reason};
+use callgate_model::{Direction, Header, Latency, Outcome, Reason};
 
 use super::coding::Codings;
 use super::forward::Reading;
 use super::tap::Tap;
 use crate::Tally;
 use crate::facts::Connection;
-
-/// Every kind of finding.
-pub(crate) fn all_kinds() -> MaskKinds {
-    kinds_named("all").unwrap_or(MaskKinds(u64::MAX))
-}
+use crate::masks::CallMask;
 
 /// The open record of a call.
 pub(crate) struct CallLog {
     state: Mutex<State>,
-    mask: MaskKinds,
+    mask: CallMask,
     connection: Arc<Connection>,
 }
 
@@ -48,7 +43,7 @@ impl CallLog {
     pub(crate) fn new(
         open: OpenCall,
         request: Option<Reading>,
-        mask: MaskKinds,
+        mask: CallMask,
         started: Instant,
         connection: Arc<Connection>,
     ) -> Self {
@@ -57,7 +52,7 @@ impl CallLog {
         connection.gate.metrics.decided(clock.decided.duration_since(started).as_secs_f64());
         let state = State {
             open: Some(open),
-            request: Tap::new(request),
+            request: Tap::new(&mask.recorded, &mask.places, request),
             response: Tap::closed(),
             status: 0,
             headers: Vec::new(),
@@ -72,9 +67,9 @@ impl CallLog {
         &self.connection
     }
 
-    /// Kinds that policy has replaced in what the caller gets.
-    pub(crate) fn mask(&self) -> MaskKinds {
-        self.mask
+    /// What the masking of this call goes by.
+    pub(crate) fn mask(&self) -> &CallMask {
+        &self.mask
     }
 
     /// Notes the head of the answer; `reading` is none where the body cannot be masked and so is not kept.
@@ -83,27 +78,26 @@ impl CallLog {
         state.status = status;
         state.headers = headers;
         state.clock.headed = Some(Instant::now());
+        let CallMask { rules, recorded, places, all } = &self.mask;
         state.response = match reading {
+            None => Tap::closed(),
             // What comes is decoded and masked by then.
-            Some(_) if self.mask.covers(all_kinds()) => Tap::plain(),
-            Some(reading) if !self.mask.is_empty() => {
-                Tap::new(Some(Reading { codings: Codings::default(), ..reading }))
+            Some(_) if rules.is_some() && *all => Tap::plain(),
+            Some(reading) if rules.is_some() => {
+                Tap::new(recorded, &[], Some(Reading { codings: Codings::default(), ..reading }))
             }
-            reading => Tap::new(reading),
+            Some(reading) => Tap::new(recorded, places, Some(reading)),
         };
     }
 
     /// Keeps a piece of a body.
-    ///
-    /// # Errors
-    /// Why the call must not go on.
-    pub(crate) fn body(&self, direction: Direction, data: &[u8]) -> Result<(), Reason> {
+    pub(crate) fn body(&self, direction: Direction, data: &[u8]) {
         if data.is_empty() {
-            return Ok(());
+            return;
         }
         let mut guard = self.state();
         let State { open, request, response, .. } = &mut *guard;
-        let Some(open) = open else { return Ok(()) };
+        let Some(open) = open else { return };
         match direction {
             Direction::Request => request.feed(open, direction, data),
             Direction::Response => response.feed(open, direction, data),

@@ -1,10 +1,13 @@
 //! Which header fields go on, and which stay: on the way up, on the way down, and into the record.
 
-use callgate_mask::{Content, mask_text};
-use callgate_model::{Header, MaskKinds};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use callgate_mask::{Content, Rules, mask_header, mask_text_by};
+use callgate_model::Header;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::call_log::{CallLog, all_kinds};
+use super::call_log::CallLog;
 use super::coding::{self, Codings};
 
 /// Fields that belong to one connection (RFC 9110 §7.6.1), framing included: hyper writes its own.
@@ -45,7 +48,7 @@ const CREDENTIALS: [HeaderName; 7] = [
 ];
 
 /// Makes a request's fields fit to go upstream.
-pub(crate) fn request_headers(headers: &mut HeaderMap, mask: MaskKinds) {
+pub(crate) fn request_headers(headers: &mut HeaderMap, masked: bool) {
     let trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     drop_hop_by_hop(headers);
     if trailers {
@@ -55,7 +58,7 @@ pub(crate) fn request_headers(headers: &mut HeaderMap, mask: MaskKinds) {
     headers.remove(header::EXPECT);
     // A coding that we do not decode would hide a body from the masker and from the record.
     coding::reduce_accepted(headers);
-    if !mask.is_empty() {
+    if masked {
         for name in &PIECES {
             headers.remove(name);
         }
@@ -63,45 +66,62 @@ pub(crate) fn request_headers(headers: &mut HeaderMap, mask: MaskKinds) {
 }
 
 /// Makes an answer's fields fit to go to the caller.
-pub(crate) fn response_headers(headers: &mut HeaderMap, mask: MaskKinds) {
+pub(crate) fn response_headers(headers: &mut HeaderMap, rules: Option<&Arc<Rules>>) {
     let length = headers.remove(header::CONTENT_LENGTH);
     drop_hop_by_hop(headers);
-    if mask.is_empty() {
+    let Some(rules) = rules else {
         // Kept for answers to HEAD, where it tells what a GET would give.
         if let Some(length) = length {
             headers.insert(header::CONTENT_LENGTH, length);
         }
         return;
-    }
+    };
     for name in &DIGESTS {
         headers.remove(name);
     }
-    mask_values(headers, mask);
+    mask_fields(headers, rules);
 }
 
 /// Trailers as the caller may have them.
 pub(crate) fn masked_trailers(mut trailers: HeaderMap, log: &CallLog) -> HeaderMap {
-    let mask = log.mask();
-    if !mask.is_empty() {
+    if let Some(rules) = &log.mask().rules {
         for name in &DIGESTS {
             trailers.remove(name);
         }
-        mask_values(&mut trailers, mask);
+        mask_fields(&mut trailers, rules);
     }
     trailers
 }
 
-fn mask_values(headers: &mut HeaderMap, mask: MaskKinds) {
-    for value in headers.values_mut() {
+fn mask_fields(headers: &mut HeaderMap, rules: &Arc<Rules>) {
+    let telling: Vec<HeaderName> = headers.keys().filter(|name| names_something(name, rules)).cloned().collect();
+    for name in &telling {
+        headers.remove(name);
+    }
+    for (name, value) in headers.iter_mut() {
         let Ok(text) = value.to_str() else {
             // Not text: nothing that a detector could judge, so nothing that may pass.
             *value = HeaderValue::from_static("");
             continue;
         };
-        if let std::borrow::Cow::Owned(masked) = mask_text(mask, text) {
+        if let Cow::Owned(masked) = masked_value(rules, name, text) {
             *value = HeaderValue::from_str(&masked).unwrap_or(HeaderValue::from_static(""));
         }
     }
+}
+
+/// A field's value, masked by its place, then by what is found in it.
+fn masked_value<'a>(rules: &Arc<Rules>, name: &HeaderName, value: &'a str) -> Cow<'a, str> {
+    match mask_header(rules, name.as_str(), value) {
+        Cow::Borrowed(value) => mask_text_by(rules, value),
+        replaced => replaced,
+    }
+}
+
+/// Whether a field's name is itself a finding. What could be one has a digit or an underscore.
+fn names_something(name: &HeaderName, rules: &Arc<Rules>) -> bool {
+    let name = name.as_str();
+    name.bytes().any(|byte| byte.is_ascii_digit() || byte == b'_') && matches!(mask_text_by(rules, name), Cow::Owned(_))
 }
 
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
@@ -117,15 +137,14 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Fields as the record keeps them: masked with every kind, credentials replaced whole; `more` are credentials too.
-pub(crate) fn recorded(headers: &HeaderMap, more: &[HeaderName]) -> Vec<Header> {
-    let all = all_kinds();
+/// Fields as the record keeps them: masked by `rules`, credentials replaced whole; `more` are credentials too.
+pub(crate) fn recorded(headers: &HeaderMap, rules: &Arc<Rules>, more: &[HeaderName]) -> Vec<Header> {
     let one = |(name, value): (&HeaderName, &HeaderValue)| Header {
-        name: name.as_str().to_owned(),
+        name: if names_something(name, rules) { "[masked]".to_owned() } else { name.as_str().to_owned() },
         value: if CREDENTIALS.contains(name) || more.contains(name) {
             "[credential]".to_owned()
         } else {
-            mask_text(all, &String::from_utf8_lossy(value.as_bytes())).into_owned()
+            masked_value(rules, name, &String::from_utf8_lossy(value.as_bytes())).into_owned()
         },
     };
     headers.iter().map(one).collect()
@@ -135,6 +154,7 @@ pub(crate) fn recorded(headers: &HeaderMap, more: &[HeaderName]) -> Vec<Header> 
 #[derive(Clone, Copy)]
 pub(crate) struct Reading {
     pub(crate) content: Content,
+    pub(crate) is_form: bool,
     pub(crate) codings: Codings,
 }
 
@@ -145,7 +165,9 @@ pub(crate) fn reading(headers: &HeaderMap) -> Option<Reading> {
         return None;
     }
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    Some(Reading { content: Content::of(kind), codings })
+    let media = kind.split(';').next().unwrap_or("").trim();
+    let is_form = media.eq_ignore_ascii_case("application/x-www-form-urlencoded");
+    Some(Reading { content: Content::of(kind), is_form, codings })
 }
 
 /// How messages of gRPC are compressed within an uncompressed body.
@@ -182,6 +204,8 @@ pub(crate) fn is_piece(status: http::StatusCode, headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use callgate_mask::kinds_named;
+
     use super::*;
 
     fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
@@ -191,20 +215,22 @@ mod tests {
     #[test]
     fn a_masked_request_cannot_ask_for_pieces() {
         let mut headers = map(&[("range", "bytes=1-2"), ("if-range", "x"), ("a-im", "vcdiff"), ("accept", "*/*")]);
-        request_headers(&mut headers, MaskKinds(1));
+        request_headers(&mut headers, true);
         assert_eq!(headers.len(), 1);
     }
 
     #[test]
     fn connection_named_fields_go_no_further() {
         let mut headers = map(&[("connection", "close, x-hop"), ("x-hop", "1"), ("keep-alive", "9"), ("x-end", "1")]);
-        request_headers(&mut headers, MaskKinds::NONE);
+        request_headers(&mut headers, false);
         assert_eq!(headers, map(&[("x-end", "1")]));
     }
 
     #[test]
     fn records_hold_no_credential() {
-        let recorded = recorded(&map(&[("authorization", "Bearer abc"), ("x-note", "write to ann@example.com")]), &[]);
+        let rules = Rules::redact(kinds_named("all").unwrap());
+        let sent = map(&[("authorization", "Bearer abc"), ("x-note", "write to ann@example.com")]);
+        let recorded = recorded(&sent, &rules, &[]);
         assert_eq!(recorded[0].value, "[credential]");
         assert!(!recorded[1].value.contains("ann@example.com"), "{}", recorded[1].value);
     }

@@ -3,16 +3,22 @@
 //! Gives bounded pieces, whatever a piece of the input grows to. Bytes that were decoded and masked go into the record;
 //! the encoded ones go to the caller.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use callgate_mask::Masker;
-use callgate_model::{Direction, Reason};
+use callgate_mask::{Masker, Rules};
+use callgate_model::{Direction, MaskPlace, Reason};
 
 use super::call_log::CallLog;
-use super::coding::{Codings, Decoder, Encoder};
+use super::coding::{Decoder, Encoder};
+use super::forward::Reading;
+use super::places::Places;
 
 /// The way of one body.
 pub(crate) struct Pipe {
     coder: Option<Coder>,
+    places: Places,
+    placed: Vec<u8>,
     masker: Masker,
     /// Plain input that the masker has not seen.
     plain: Bytes,
@@ -38,8 +44,12 @@ enum State {
 }
 
 impl Pipe {
-    /// For a body in these codings.
-    pub(crate) fn new(codings: Codings, masker: Masker) -> Self {
+    /// For a body that is read so.
+    ///
+    /// # Errors
+    /// [`Reason::Unmaskable`]: it must not pass at all.
+    pub(crate) fn new(rules: &Arc<Rules>, places: &[MaskPlace], reading: Reading) -> Result<Self, Reason> {
+        let Reading { content, codings, .. } = reading;
         let coder = (!codings.is_plain()).then(|| Coder {
             decoder: Decoder::new(codings),
             encoder: Encoder::new(codings),
@@ -47,7 +57,9 @@ impl Pipe {
             unflushed: false,
             decoded: Vec::new(),
         });
-        Self { coder, masker, plain: Bytes::new(), state: State::Open }
+        let places = Places::new(rules, places, &reading)?;
+        let masker = Masker::by(rules, content);
+        Ok(Self { coder, places, placed: Vec::new(), masker, plain: Bytes::new(), state: State::Open })
     }
 
     /// Takes the next bytes; to be asked for by [`next`](Self::next) until there is nothing.
@@ -76,22 +88,25 @@ impl Pipe {
             if !self.plain.is_empty() {
                 let plain = std::mem::take(&mut self.plain);
                 masked.reserve(plain.len() + 64);
-                self.masker.push(&plain, &mut masked).map_err(|_| Reason::Unmaskable)?;
+                mask(&mut self.places, &mut self.placed, &mut self.masker, &plain, &mut masked)?;
             } else if let Some(coder) = self.coder.as_mut().filter(|coder| coder.more) {
                 coder.decoded.clear();
                 coder.more = coder.decoder.step(&mut coder.decoded).map_err(unmaskable)?;
-                self.masker.push(&coder.decoded, &mut masked).map_err(|_| Reason::Unmaskable)?;
+                mask(&mut self.places, &mut self.placed, &mut self.masker, &coder.decoded, &mut masked)?;
             } else if self.state == State::Ending {
                 self.state = State::Ended;
                 if let Some(coder) = &mut self.coder {
                     coder.decoder.finish().map_err(unmaskable)?;
                 }
+                self.placed.clear();
+                self.places.finish(&mut self.placed)?;
+                self.masker.push(&self.placed, &mut masked).map_err(|_| Reason::Unmaskable)?;
                 self.masker.finish(&mut masked).map_err(|_| Reason::Unmaskable)?;
-                log.masked(self.masker.findings());
+                log.masked(self.masker.findings() + self.places.masked());
             } else {
                 return Ok(None);
             }
-            log.body(Direction::Response, &masked)?;
+            log.body(Direction::Response, &masked);
             let out = self.encoded(masked)?;
             if !out.is_empty() {
                 return Ok(Some(out.into()));
@@ -122,6 +137,19 @@ impl Pipe {
         }
         Ok(out)
     }
+}
+
+/// First by place, then by what is found.
+fn mask(
+    places: &mut Places,
+    placed: &mut Vec<u8>,
+    masker: &mut Masker,
+    input: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), Reason> {
+    placed.clear();
+    let input = if places.push(input, placed)? { placed.as_slice() } else { input };
+    masker.push(input, out).map_err(|_| Reason::Unmaskable)
 }
 
 fn unmaskable(error: super::coding::CodingError) -> Reason {

@@ -37,7 +37,7 @@ pub(crate) fn ask(headers: &mut HeaderMap, protocol: HeaderValue) {
 pub(crate) fn switch(client: OnUpgrade, mut response: Response<Incoming>, log: Arc<CallLog>) -> Response<ResponseBody> {
     let server = hyper::upgrade::on(&mut response);
     let status = response.status();
-    log.answered(status.as_u16(), forward::recorded(response.headers(), &[]), None);
+    log.answered(status.as_u16(), forward::recorded(response.headers(), &log.mask().recorded, &[]), None);
     tokio::spawn(async move {
         let (client, server) = match tokio::try_join!(client, server) {
             Ok(both) => both,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use callgate_model::{ArgumentsState, Unfit};
+use callgate_model::{ArgumentsState, Direction, Unfit};
 use callgate_wire::{ArgumentFormat, Content, read_arguments};
 use http::header::{self, HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
@@ -16,6 +16,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::call_log::CallLog;
 use crate::Gate;
 
 /// A body of which the first frames may have been read already.
@@ -83,6 +84,13 @@ impl Upload {
             none => *none = Some(more),
         }
         Ok(())
+    }
+
+    /// Writes what was held back into the record of a call that is refused: it says what was refused.
+    pub(crate) fn record(&self, log: &CallLog) {
+        for data in self.held.iter().filter_map(Frame::data_ref) {
+            log.body(Direction::Request, data);
+        }
     }
 
     /// What was not read yet.

@@ -12,14 +12,14 @@ use callgate_enroll::Roster;
 use callgate_harness::TestCa;
 use callgate_identity::callers::{IssuerConfig, Issuers};
 use callgate_identity::{Attestor, Authority, upstream_config};
-use callgate_mask::kinds_named;
+use callgate_mask::{PseudonymKey, kinds_named};
 use callgate_model::{
     CgroupId, FailMode, Mode, Monotonic, NetnsCookie, Origin, Record, RecordKind, SessionId, StreamId, Workload,
 };
 use callgate_policy::PolicySet;
 use callgate_proto::decode_record;
 use callgate_proxy::{
-    DeclaredServices, Gate, Ground, Limits, Listener, Metrics, Names, OwnPorts, Tallies, UpstreamTls,
+    DeclaredServices, Gate, Ground, Limits, Listener, Masks, Metrics, Names, OwnPorts, Tallies, UpstreamTls,
 };
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
@@ -129,6 +129,7 @@ impl FlowGate {
             policies: Arc::new(ArcSwap::from_pointee(policies)),
             authority,
             upstream_tls: UpstreamTls::new(&*upstream_config(&roots, &[])?),
+            masks: Masks::new(Arc::default(), Some(PseudonymKey::new(&[7; 32]))),
             issuers: Arc::new(Issuers::new(config.issuers)?),
             attestor: Arc::new(Attestor::new()),
             recorder: recorder.clone(),

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, anyhow};
 use callgate_collector::StoredRecord;
 use callgate_daemon::policy_source::{self, Files};
+use callgate_mask::Detectors;
 use callgate_model::{
     ArgumentsState, CallBegin, CallEnd, CallId, Direction, FailMode, Mode, Reason, RecordKind, Unfit, Workload,
 };
@@ -49,7 +50,7 @@ pub(super) fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<ExitCode> 
         return Ok(ExitCode::FAILURE);
     };
     let files = policy_source::read(&args.policy)?;
-    let (set, _) = policy_source::parse(&files).map_err(|errors| {
+    let (set, _) = policy_source::parse(&files, &Detectors::default()).map_err(|errors| {
         let shown = args.policy.display();
         anyhow!("{errors}")
             .context(format!("the policies in `{shown}` are refused: see `callgate policy check {shown}`"))

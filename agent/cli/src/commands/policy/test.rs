@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 use callgate_daemon::policy_source;
-use callgate_mask::{kinds_named, names_of};
+use callgate_mask::{Detectors, kinds_named, names_of};
 use callgate_model::{
     ArgumentsState, CgroupId, Decision, Executable, FailMode, Function, MaskKinds, Mode, Process, Protocol, Service,
     TlsMode, Verdict, Workload,
@@ -80,7 +80,7 @@ pub(super) fn run(args: &TestArgs, out: &mut impl Write) -> io::Result<u8> {
 
 fn read(directory: &Path) -> Result<(PolicySet, Vec<Case>)> {
     let files = policy_source::read(directory)?;
-    let (set, _) = policy_source::parse(&files).map_err(|errors| {
+    let (set, _) = policy_source::parse(&files, &Detectors::default()).map_err(|errors| {
         let shown = directory.display();
         anyhow!("{errors}")
             .context(format!("the policies in `{shown}` are refused: see `callgate policy check {shown}`"))
@@ -128,7 +128,7 @@ fn differences(set: &PolicySet, case: &Case) -> Result<Vec<Difference>> {
     };
     compare("policies", policies.as_ref().map(sorted), list(decision.policies.iter().map(String::as_str)));
     let wanted = mask.as_deref().map(mask_of).transpose()?;
-    compare("mask", wanted.map(|kinds| list(names_of(kinds))), list(names_of(decision.obligations.mask)));
+    compare("mask", wanted.map(|kinds| list(names_of(kinds))), list(names_of(decision.obligations.mask.kinds())));
     compare("record", record.map(|depth| word(&depth)), word(&decision.obligations.record));
     let passes = |decision: &Decision| decision.obligations.tls == TlsMode::Passthrough;
     compare("passthrough", passthrough.map(|passes| passes.to_string()), passes(&decision).to_string());

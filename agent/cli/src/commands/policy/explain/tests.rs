@@ -30,7 +30,7 @@ fn policies(text: &str) -> (tempfile::TempDir, PolicySet, Files) {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("p.cedar"), text).unwrap();
     let files = policy_source::read(directory.path()).unwrap();
-    let (set, _) = policy_source::parse(&files).unwrap();
+    let (set, _) = policy_source::parse(&files, &Detectors::default()).unwrap();
     (directory, set, files)
 }
 
