@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use callgate::commands::{audit, control, doctor, policy, run, session};
+use callgate::commands::{audit, control, doctor, mask, policy, run, session};
 use callgate::run::stage;
 use clap::{Parser, Subcommand};
 
@@ -28,6 +28,8 @@ enum Command {
     Session(session::SessionArgs),
     /// Write and check policies
     Policy(policy::PolicyArgs),
+    /// Mask personal data and secrets from standard input to standard output
+    Mask(mask::MaskArgs),
     /// List what is enrolled on this host
     Workloads(control::WorkloadsArgs),
     /// Enrol a cgroup
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Audit(args) => audit::run(args),
         Command::Session(args) => session::run(args),
         Command::Policy(args) => policy::run(args),
+        Command::Mask(args) => mask::run(&args),
         Command::Workloads(args) => block_on(control::workloads(args)),
         Command::Enroll(args) => block_on(control::enroll(args)),
         Command::Unenroll(args) => block_on(control::unenroll(args)),

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod control;
 pub mod doctor;
+pub mod mask;
 pub mod policy;
 pub mod run;
 pub mod session;
