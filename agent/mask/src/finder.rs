@@ -54,9 +54,7 @@ impl Finder {
         let mut finder = self.clone();
         finder.depth = self.depth.saturating_add(1);
         finder.scan.depth = finder.depth;
-        if finder.depth >= DEPTH_MAX {
-            finder.runs = None;
-        }
+        finder.runs = finder.runs.filter(|_| finder.depth < DEPTH_MAX).map(|runs| runs.at_depth(finder.depth));
         finder
     }
 

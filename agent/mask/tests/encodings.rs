@@ -136,12 +136,12 @@ fn unfilled(text: &str) -> String {
 fn every_sample_is_masked_in_every_encoding() {
     for (kinds, text, masked) in plain() {
         for coding in CODINGS {
-            let encoded = format!("{}\n", coding.encode(&format!("{text} | the end of it")));
+            let encoded = format!("{}\n", coding.encode(&format!("{text}|the end of it")));
             let out = mask(kinds, Content::Text, &[encoded.as_bytes()]);
             let decoded = coding.decode(out.trim_end());
             assert_eq!(
                 unfilled(&decoded),
-                unfilled(&format!("{masked} | the end of it")),
+                unfilled(&format!("{masked}|the end of it")),
                 "{coding:?}: {text}\n{encoded}\n{out}"
             );
         }
@@ -158,12 +158,12 @@ fn every_sample_is_masked_in_every_two_encodings() {
                 {
                     continue;
                 }
-                let encoded = outer.encode(&inner.encode(&format!("{text} | the end of it")));
+                let encoded = outer.encode(&inner.encode(&format!("{text}|the end of it")));
                 let out = mask(kinds, Content::Text, &[encoded.as_bytes()]);
                 let decoded = inner.decode(&outer.decode(&out));
                 assert_eq!(
                     unfilled(&decoded),
-                    unfilled(&format!("{masked} | the end of it")),
+                    unfilled(&format!("{masked}|the end of it")),
                     "{inner:?} in {outer:?}: {text}"
                 );
             }

@@ -50,6 +50,11 @@ impl Runs {
         Self { rules, content, depth, at: 0, run: None }
     }
 
+    /// The same, of a stream that lies `depth` encodings deep.
+    pub(crate) fn at_depth(self, depth: u8) -> Self {
+        Self { depth, ..self }
+    }
+
     /// No finding that is still to come begins before this.
     pub(crate) fn settled(&self) -> u64 {
         let Some(run) = &self.run else { return self.at };
@@ -109,7 +114,7 @@ impl Runs {
             let parted = || at.checked_sub(1).and_then(|before| chars.get(before)).is_some_and(|byte| parts(*byte));
             if (aligned || parted())
                 && run.decoding.len() < most
-                && run.decoding.iter().all(|other| (offset - other.start()) % 4 != 0)
+                && run.decoding.iter().all(|other| !(offset - other.start()).is_multiple_of(4))
                 && is_text(tried)
             {
                 run.decoding.push(Base64::new(&self.rules, self.content, self.depth + 1, offset));

@@ -103,10 +103,9 @@ pub(super) const IPV6: Detector = Detector {
 
 fn public(window: &Window<'_>) -> Result<Outcome, NeedMore> {
     ipv4(window, |address| {
-        let [first, second, third, fourth] = address;
-        !matches!(first, 0 | 127 | 224..) && !is_private(address) && (first, second) != (169, 254)
-            // A version such as 119.0.0.0, or a network.
-            && !(third == 0 && fourth == 0)
+        // The last of them: a version such as 119.0.0.0, or a network.
+        let unwanted = matches!(address, [0 | 127 | 224.., ..] | [169, 254, ..] | [_, _, 0, 0]);
+        !unwanted && !is_private(address)
     })
 }
 

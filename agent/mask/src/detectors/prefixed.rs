@@ -1,7 +1,7 @@
 //! Tokens that begin with a prefix of their own: most issuers give theirs one, so that they can be found.
 
 use super::Outcome;
-use super::words::{goes_on, is_glued};
+use super::words::{BETWEEN, BETWEEN_MAX, goes_on, is_glued};
 use crate::class::Class;
 use crate::window::{NeedMore, Window};
 
@@ -43,7 +43,11 @@ pub(super) fn find(prefixes: &[Prefix], window: &Window<'_>) -> Result<Outcome, 
         if !window.starts_with(anchor, prefix.text.as_bytes())? || !prefix.stays && is_glued(window, anchor, b"_") {
             continue;
         }
-        let start = anchor + prefix.text.len();
+        let mut start = anchor + prefix.text.len();
+        if prefix.stays {
+            // Quotes before the value may be escaped: JSON inside JSON.
+            start = window.run(start, &BETWEEN, BETWEEN_MAX)?;
+        }
         let (min, max) = prefix.length;
         let end = window.run(start, prefix.class, max + 1)?;
         let rest = window.slice(start, end);

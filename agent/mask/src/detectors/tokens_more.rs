@@ -80,11 +80,11 @@ pub(super) const TWILIO: Detector = token(
     "twilio_key",
     24,
     "[masked:twilio_key]",
-    &["wilio_auth_token=", "WILIO_AUTH_TOKEN=", "wilioAuthToken\":\""],
+    &["wilio_auth_token", "WILIO_AUTH_TOKEN", "wilioAuthToken"],
     const { &[
-        Prefix::new("wilio_auth_token=", &HEX, (32, 32)).stays(),
-        Prefix::new("WILIO_AUTH_TOKEN=", &HEX, (32, 32)).stays(),
-        Prefix::new("wilioAuthToken\":\"", &HEX, (32, 32)).stays(),
+        Prefix::new("wilio_auth_token", &HEX, (32, 32)).stays(),
+        Prefix::new("WILIO_AUTH_TOKEN", &HEX, (32, 32)).stays(),
+        Prefix::new("wilioAuthToken", &HEX, (32, 32)).stays(),
     ] },
     const { &[
         sample("TWILIO_AUTH_TOKEN=0123456789abcdef0123456789abcdef", "TWILIO_AUTH_TOKEN=[masked:twilio_key]"),
