@@ -8,3 +8,4 @@ mod gate;
 mod h2;
 mod harness;
 mod hidden;
+mod rules;

@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn a_difference_is_shown_line_by_line() {
         let directory = directory(
-            "[defaults]\nservice = \"a.x\"\nmethod = \"GET\"\n\n[[case]]\nname = \"fine\"\nexpect = \"allow\"\n\n[[case]]\nname = \"wrong\"\nmethod = \"PUT\"\nexpect = \"allow\"\npolicies = [\"read\"]\nmask = \"pii\"\n",
+            "[defaults]\nservice = \"a.x\"\nmethod = \"GET\"\n\n[[case]]\nname = \"fine\"\nexpect = \"allow\"\n\n[[case]]\nname = \"wrong\"\nmethod = \"PUT\"\nexpect = \"allow\"\npolicies = [\"read\"]\nmask = \"email, payment_card\"\n",
         );
         let (code, text) = tested(directory.path(), false);
         assert_eq!(code, FAILED);
