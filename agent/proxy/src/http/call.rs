@@ -113,7 +113,8 @@ async fn carry(
         return failed(Reason::UpstreamProtocol);
     }
     let content = forward::content(response.headers());
-    if !mask.is_empty() && (content.is_none() || forward::is_piece(response.status(), response.headers())) {
+    let readable = content.is_some() && !grpc::has_messages(response.headers());
+    if !mask.is_empty() && (!readable || forward::is_piece(response.status(), response.headers())) {
         debug!(%call, status = %response.status(), "an answer that cannot be masked is refused");
         return failed(Reason::Unmaskable);
     }
