@@ -4,6 +4,8 @@
 
 mod calls;
 mod gate;
+mod grpc;
 mod h2;
 mod harness;
 mod hidden;
+mod orders;
