@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
@@ -103,26 +103,4 @@ with socket.create_connection(('127.0.0.1', int(sys.argv[2]))) as tcp:
         assert_eq!(String::from_utf8_lossy(&python.stdout), "hello\n", "{}", String::from_utf8_lossy(&python.stderr));
         server.join().unwrap();
     }
-}
-
-#[test]
-fn is_a_trust_store_that_java_reads() {
-    let dir = tempfile::tempdir().unwrap();
-    let authority = Authority::new("test").unwrap();
-    let store = dir.path().join("truststore.p12");
-    fs::write(&store, authority.truststore_p12("changeit").unwrap()).unwrap();
-    let list = Command::new("keytool")
-        .args(["-list", "-storetype", "PKCS12", "-storepass", "changeit", "-keystore"])
-        .arg(&store)
-        .stderr(Stdio::piped())
-        .output();
-    let Ok(list) = list else {
-        println!("absent: keytool");
-        return;
-    };
-    let text = String::from_utf8_lossy(&list.stdout);
-    assert!(list.status.success(), "{text}{}", String::from_utf8_lossy(&list.stderr));
-    assert!(text.contains("callgate, ") && text.contains("trustedCertEntry"), "{text}");
-    let in_bundle = authority.bundle_pem().matches("BEGIN CERTIFICATE").count();
-    assert_eq!(text.matches("trustedCertEntry").count(), in_bundle);
 }

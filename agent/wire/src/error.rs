@@ -156,7 +156,8 @@ head_errors! {
 
     /// `Connection: Host` and the like make the next hop drop the field that was judged.
     ConnectionOption = "connection_option", "Connection names something other than close, keep-alive, upgrade or te";
-    /// After an upgrade to HTTP/2 further requests would pass unseen.
+    /// After an upgrade to HTTP/2 further requests would pass unseen. An offer of `h2c` in full is passed over instead;
+    /// this is one in pieces, in a list, or within TLS, which some server would take.
     UpgradeH2c = "upgrade_h2c", "the request asks for an upgrade to HTTP/2 or TLS";
     /// A list, a repeated or a malformed Upgrade, one without `Connection: upgrade`, or one in HTTP/1.0: switched by some, ignored by others.
     UpgradeInvalid = "upgrade_invalid", "Upgrade is not one protocol, named in Connection too";

@@ -87,7 +87,7 @@ pub struct Head {
     pub framing: Framing,
     /// Whether another request may follow on the connection. What follows one that forbids it is dropped.
     pub keep_alive: bool,
-    /// Protocol that the client asks to switch to, as sent; never HTTP/2 or TLS.
+    /// Protocol that the client asks to switch to, as sent; never HTTP/2 or TLS. An offer of `h2c` counts as none.
     pub upgrade: Option<String>,
     /// Whether the client waits for `100 Continue`.
     pub expect_continue: bool,
@@ -116,7 +116,7 @@ impl Head {
         }
         let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
         let target = Target::read(method, target, rules)?;
-        let facts = Facts::gather(request.headers, version)?;
+        let facts = Facts::gather(request.headers, version, rules)?;
         let host = Authority::parse(facts.host, rules.default_port)?;
         if target.authority.is_some_and(|a| a.service != host.service) {
             return Err(HeadError::AuthorityMismatch);
@@ -202,6 +202,17 @@ mod tests {
         let head = read("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n").unwrap();
         assert_eq!(head.host_field(&PLAIN), "[::1]");
         assert_eq!(head.host_field(&HeadRules { tls: true, default_port: 443 }), "[::1]:80");
+    }
+
+    #[test]
+    fn an_offer_of_h2c_is_passed_over_in_plain_text_alone() {
+        let text = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+                    HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n";
+        let head = read(text).unwrap();
+        assert!(head.upgrade.is_none() && head.keep_alive);
+        let tls = HeadRules { tls: true, default_port: 443 };
+        assert_eq!(Head::read(text.as_bytes(), &tls), Err(HeadError::UpgradeH2c));
+        assert_eq!(read(&text.replace("1.1", "1.0")), Err(HeadError::UpgradeH2c));
     }
 
     #[test]

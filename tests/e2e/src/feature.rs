@@ -26,6 +26,8 @@ pub const FEATURES: &[Feature] = &[
     Feature { name: "node", probe: || command("node") },
     Feature { name: "git", probe: || command("git") },
     Feature { name: "java", probe: || command("java") },
+    Feature { name: "python_http", probe: || python("requests, httpx, h2") },
+    Feature { name: "python_grpc", probe: || python("grpc") },
 ];
 
 fn ipv6() -> Result<()> {
@@ -40,6 +42,14 @@ fn landlock_scopes() -> Result<()> {
     ensure!(crate::runner::version(&release) >= (6, 12), "Linux {} has no Landlock scopes", release.trim());
     let lsm = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_else(|_| "landlock".to_owned());
     ensure!(lsm.contains("landlock"), "Landlock is not among the active security modules ({})", lsm.trim());
+    Ok(())
+}
+
+/// Modules of the system's Python, which is where packages of the distribution are.
+fn python(modules: &str) -> Result<()> {
+    let mut python = std::process::Command::new(crate::PYTHON);
+    let tried = python.args(["-c", &format!("import {modules}")]).output().context("start Python")?;
+    ensure!(tried.status.success(), "{} cannot import {modules}", crate::PYTHON);
     Ok(())
 }
 

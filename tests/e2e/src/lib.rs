@@ -12,3 +12,6 @@ pub use case::{Case, CaseRun};
 pub use feature::{FEATURES, Feature};
 pub use runner::main;
 pub use site::Site;
+
+/// The system's Python, whatever else `PATH` has: the one that packages of the distribution are made for.
+pub const PYTHON: &str = "/usr/bin/python3";

@@ -35,6 +35,20 @@ when {
   (resource.method == "POST" && resource.path like "/git/*/git-upload-pack")
 };
 
+@id("grpc")
+permit (principal, action == Callgate::Action::"call", resource in Callgate::Service::"api.callgate.test")
+when { resource.method == "POST" && ["/test.v1.Echo/Say", "/test.v1.Echo/Hidden"].contains(resource.path) };
+
+@id("grpc-hidden")
+@mask("pii")
+permit (principal, action == Callgate::Action::"call", resource in Callgate::Service::"api.callgate.test")
+when { resource.path == "/test.v1.Echo/Hidden" };
+
+@id("plain-users")
+@mask("pii")
+permit (principal, action == Callgate::Action::"call", resource in Callgate::Service::"plain.callgate.test")
+when { resource.path like "/v1/users/*" };
+
 @id("plain")
 permit (principal, action == Callgate::Action::"call", resource in Callgate::Service::"plain.callgate.test");
 
@@ -184,6 +198,9 @@ impl Site {
             let running = agent.is_running();
             return Err(error.context(format!("agent (running: {running}): {}", agent.stderr())));
         }
+        // The agent says that it is ready just before it listens for control commands.
+        let socket = self.path("run/agent.sock");
+        eventually("the agent's socket", START, || socket.exists().then_some(()))?;
         self.agent = Some(agent);
         Ok(())
     }

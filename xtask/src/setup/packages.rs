@@ -23,7 +23,11 @@ const NEEDS: &[Need] = &[
     Need { package: "iproute2", shows: "ip" },
     Need { package: "nodejs", shows: "node" },
     Need { package: "pkg-config", shows: "pkg-config" },
-    Need { package: "python3", shows: "python3" },
+    Need { package: "python3", shows: "/usr/bin/python3" },
+    Need { package: "python3-grpcio", shows: "/usr/lib/python3/dist-packages/grpc/__init__.py" },
+    Need { package: "python3-h2", shows: "/usr/lib/python3/dist-packages/h2/__init__.py" },
+    Need { package: "python3-httpx", shows: "/usr/lib/python3/dist-packages/httpx/__init__.py" },
+    Need { package: "python3-requests", shows: "/usr/lib/python3/dist-packages/requests/__init__.py" },
     Need { package: "util-linux", shows: "nsenter" },
 ];
 

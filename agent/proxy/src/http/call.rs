@@ -130,7 +130,8 @@ async fn carry(
         return failed(Reason::UpstreamProtocol);
     }
     let reading = forward::reading(response.headers());
-    if mask.rules.is_some() && (reading.is_none() || forward::is_piece(response.status(), response.headers())) {
+    let hidden = reading.is_none() || grpc::has_messages(response.headers());
+    if mask.rules.is_some() && (hidden || forward::is_piece(response.status(), response.headers())) {
         debug!(%call, status = %response.status(), "an answer that cannot be masked is refused");
         return failed(Reason::Unmaskable);
     }

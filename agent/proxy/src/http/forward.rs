@@ -11,7 +11,7 @@ use super::call_log::CallLog;
 use super::coding::{self, Codings};
 
 /// Fields that belong to one connection (RFC 9110 §7.6.1), framing included: hyper writes its own.
-const HOP_BY_HOP: [HeaderName; 9] = [
+const HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -21,6 +21,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::TRANSFER_ENCODING,
     header::CONTENT_LENGTH,
     header::UPGRADE,
+    HeaderName::from_static("http2-settings"),
 ];
 
 /// Fields by which a client could have a body cut into pieces that no masker would recognise.
@@ -224,6 +225,14 @@ mod tests {
         let mut headers = map(&[("connection", "close, x-hop"), ("x-hop", "1"), ("keep-alive", "9"), ("x-end", "1")]);
         request_headers(&mut headers, false);
         assert_eq!(headers, map(&[("x-end", "1")]));
+    }
+
+    #[test]
+    fn an_offer_of_http2_goes_no_further() {
+        let offer = [("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "AAMAAABk")];
+        let mut headers = map(&offer);
+        request_headers(&mut headers, false);
+        assert!(headers.is_empty(), "{headers:?}");
     }
 
     #[test]

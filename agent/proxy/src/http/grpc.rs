@@ -25,6 +25,15 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     start.eq_ignore_ascii_case(CONTENT_TYPE) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
 }
 
+/// Whether an answer with these fields may carry messages of gRPC, of any of its kinds: framed and perhaps compressed one
+/// by one, so nothing that a masker could read. A service serves such a call under whatever content type it came.
+pub(super) fn has_messages(answer: &HeaderMap) -> bool {
+    let is_kind = |kind: &HeaderValue| {
+        kind.as_bytes().get(..CONTENT_TYPE.len()).is_some_and(|start| start.eq_ignore_ascii_case(CONTENT_TYPE))
+    };
+    answer.get_all(header::CONTENT_TYPE).iter().any(is_kind)
+}
+
 /// Whether `path` names a service and a method, `/pkg.Svc/Method`.
 pub(super) fn names_method(path: &CanonicalPath) -> bool {
     let mut words = path.as_str().trim_start_matches('/').split('/');

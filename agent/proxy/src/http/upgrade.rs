@@ -17,12 +17,13 @@ use super::call_log::CallLog;
 use super::forward;
 use crate::relay::relay;
 
-/// Whether `request` asks to switch protocols.
+/// Whether `request` asks to switch protocols. An offer of HTTP/2, which the scanner lets through where it is written in
+/// full, is none: it is dropped with the other fields of the hop, and the call goes on as HTTP/1.1 (RFC 9110 §7.8).
 pub(crate) fn wanted<B>(request: &Request<B>) -> bool {
     let names_upgrade = |value: &HeaderValue| {
         value.to_str().is_ok_and(|text| text.split(',').any(|word| word.trim().eq_ignore_ascii_case("upgrade")))
     };
-    request.headers().contains_key(header::UPGRADE)
+    request.headers().get(header::UPGRADE).is_some_and(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"))
         && request.headers().get_all(header::CONNECTION).iter().any(names_upgrade)
 }
 

@@ -4,7 +4,7 @@ use httparse::Header;
 
 use super::lines::is_token;
 use super::names::{CONNECTION_OPTIONS, Known, lookup};
-use super::{Framing, Version};
+use super::{Framing, HeadRules, Version};
 use crate::HeadError;
 use crate::limits::CONTENT_LENGTH_MAX;
 
@@ -27,6 +27,8 @@ struct Found<'a> {
     keep_alive: bool,
     upgrade_option: bool,
     upgrade: Option<&'a str>,
+    settings_option: bool,
+    settings: bool,
     expect: bool,
     /// Rows of the table of names that came, one bit each.
     seen: u32,
@@ -34,12 +36,12 @@ struct Found<'a> {
 
 impl<'a> Facts<'a> {
     /// Reads every field, refuses conflicts among them.
-    pub fn gather(fields: &[Header<'a>], version: Version) -> Result<Self, HeadError> {
+    pub fn gather(fields: &[Header<'a>], version: Version, rules: &HeadRules) -> Result<Self, HeadError> {
         let mut found = Found::default();
         for field in fields {
             found.take(field, version)?;
         }
-        found.conclude(version)
+        found.conclude(version, rules)
     }
 }
 
@@ -66,7 +68,12 @@ impl<'a> Found<'a> {
             }
             Known::Connection => self.take_connection(text.ok_or(HeadError::ConnectionOption)?)?,
             Known::Upgrade => self.upgrade = Some(read_upgrade(text.ok_or(HeadError::UpgradeInvalid)?)?),
-            Known::Http2Settings => return Err(HeadError::UpgradeH2c),
+            Known::Http2Settings => {
+                self.settings = text.is_some_and(is_base64url);
+                if !self.settings {
+                    return Err(HeadError::UpgradeH2c);
+                }
+            }
             Known::Expect => {
                 let known = text.is_some_and(|t| t.eq_ignore_ascii_case("100-continue"));
                 if !known || version == Version::Http10 {
@@ -88,15 +95,15 @@ impl<'a> Found<'a> {
                 Some(&"keep-alive") => self.keep_alive = true,
                 Some(&"upgrade") => self.upgrade_option = true,
                 Some(_) => {}
-                // A client that asks for HTTP/2 names its settings here as well: say what is wrong, not where.
-                None if option.eq_ignore_ascii_case("http2-settings") => return Err(HeadError::UpgradeH2c),
+                None if option.eq_ignore_ascii_case("http2-settings") => self.settings_option = true,
                 None => return Err(HeadError::ConnectionOption),
             }
         }
         Ok(())
     }
 
-    fn conclude(self, version: Version) -> Result<Facts<'a>, HeadError> {
+    fn conclude(mut self, version: Version, rules: &HeadRules) -> Result<Facts<'a>, HeadError> {
+        self.pass_over_h2c(version, rules)?;
         let host = self.host.ok_or(HeadError::HostMissing)?;
         let framing = match (self.length, self.chunked) {
             (Some(_), true) => return Err(HeadError::LengthBesideEncoding),
@@ -118,6 +125,27 @@ impl<'a> Found<'a> {
         let keep_alive = !self.close && (version == Version::Http11 || self.keep_alive);
         Ok(Facts { host, framing, keep_alive, upgrade: self.upgrade, expect_continue: self.expect })
     }
+
+    /// Forgets an offer of HTTP/2 that is written exactly as RFC 7540 §3.2 wants it: a server may always ignore it
+    /// (RFC 9110 §7.8), and we do. Anything that only resembles one is refused: the next server may read it otherwise.
+    fn pass_over_h2c(&mut self, version: Version, rules: &HeadRules) -> Result<(), HeadError> {
+        let named = self.upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case(H2C));
+        if !named && !self.settings && !self.settings_option {
+            return Ok(());
+        }
+        let complete = named && self.settings && self.settings_option && self.upgrade_option;
+        // Within TLS nobody offers it in earnest: ALPN has decided already.
+        if !complete || version == Version::Http10 || rules.tls {
+            return Err(HeadError::UpgradeH2c);
+        }
+        self.upgrade = None;
+        Ok(())
+    }
+}
+
+/// Base64 of the URL alphabet without padding, as `HTTP2-Settings` is written (RFC 7540 §3.2.1).
+fn is_base64url(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
 /// Digits alone: no sign, list, space, or leading zero (which some read as octal).
@@ -126,11 +154,17 @@ fn read_length(text: &str) -> Option<u64> {
     text.parse().ok().filter(|length| plain && *length <= CONTENT_LENGTH_MAX)
 }
 
-/// One protocol, `name` or `name/version`, that is neither HTTP nor TLS under another name.
+/// HTTP/2 without TLS, as it is called in Upgrade. Source: RFC 7540 §3.1.
+const H2C: &str = "h2c";
+
+/// One protocol, `name` or `name/version`: [`H2C`], or one that is neither HTTP nor TLS under another name.
 fn read_upgrade(text: &str) -> Result<&str, HeadError> {
     let (name, version) = text.split_once('/').unwrap_or((text, "1"));
     let token = |t: &str| !t.is_empty() && t.bytes().all(|b| is_token(&b));
     let begins = |word: &str| name.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+    if text.eq_ignore_ascii_case(H2C) {
+        return Ok(text);
+    }
     // A list is looked through, for a clear word: `websocket, h2c` asks for HTTP/2 too.
     let h2c = text.split(',').any(|t| t.trim().get(..2).is_some_and(|start| start.eq_ignore_ascii_case("h2")));
     if h2c || begins("http") || begins("tls") {
@@ -159,7 +193,8 @@ mod tests {
     fn upgrades_name_one_protocol_that_is_not_http() {
         assert_eq!(read_upgrade("websocket"), Ok("websocket"));
         assert_eq!(read_upgrade("SPDY/3.1"), Ok("SPDY/3.1"));
-        for text in ["h2c", "H2C", "h2c-14", "h2", "HTTP/2.0", "TLS/1.0", "websocket, h2c"] {
+        assert_eq!(read_upgrade("h2c"), Ok("h2c"));
+        for text in ["h2c-14", "h2", "HTTP/2.0", "TLS/1.0", "websocket, h2c"] {
             assert_eq!(read_upgrade(text), Err(HeadError::UpgradeH2c), "{text}");
         }
         for text in ["", "/", "websocket/", "websocket, foo", "a b", "a/b/c"] {

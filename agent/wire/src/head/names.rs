@@ -39,7 +39,7 @@ pub(super) const KNOWN: &[Row] = &[
     row("connection", Known::Connection, None),
     row("upgrade", Known::Upgrade, Some(HeadError::UpgradeInvalid)),
     row("expect", Known::Expect, Some(HeadError::ExpectUnsupported)),
-    row("http2-settings", Known::Http2Settings, None),
+    row("http2-settings", Known::Http2Settings, Some(HeadError::UpgradeH2c)),
     row("x-http-method-override", Known::Override, None),
     row("x-http-method", Known::Override, None),
     row("x-method-override", Known::Override, None),
@@ -56,7 +56,15 @@ pub(super) const KNOWN: &[Row] = &[
 impl Known {
     /// Whether its value must be written plainly: `Name: value`, one space or none, nothing behind.
     pub(super) fn is_plain(self) -> bool {
-        matches!(self, Self::Host | Self::ContentLength | Self::TransferEncoding | Self::Expect | Self::Upgrade)
+        matches!(
+            self,
+            Self::Host
+                | Self::ContentLength
+                | Self::TransferEncoding
+                | Self::Expect
+                | Self::Upgrade
+                | Self::Http2Settings
+        )
     }
 }
 

@@ -1,11 +1,15 @@
 //! Every test on the real kernel, in one binary; one file a subject, each with its table `CASES`.
 
+mod clients;
 mod daemon;
 mod failure;
+mod floods;
 mod heads;
 mod machine;
 mod run;
 
 fn main() -> std::process::ExitCode {
-    callgate_e2e::main(&[machine::CASES, daemon::CASES, run::CASES, heads::CASES, failure::CASES])
+    let cases =
+        [machine::CASES, daemon::CASES, run::CASES, clients::CASES, floods::CASES, heads::CASES, failure::CASES];
+    callgate_e2e::main(&cases)
 }

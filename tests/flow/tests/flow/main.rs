@@ -5,7 +5,9 @@
 mod calls;
 mod coded;
 mod gate;
+mod grpc;
 mod h2;
 mod harness;
 mod hidden;
+mod orders;
 mod rules;

@@ -7,6 +7,7 @@
 //! | `GET /v1/health` | `{"status":"ok"}` |
 //! | any `/echo` | JSON of the request: method, path, headers, body |
 //! | any `/mirror` | the request's body, streamed back as it comes |
+//! | gRPC, any method | each message of the call as it comes, then the status OK |
 //! | `GET /bytes/N` | N bytes with a length |
 //! | `GET /chunked/N` | N chunks, without a length |
 //! | `GET /slow/N?ms=M` | N chunks, M ms (20) before each |
@@ -30,6 +31,7 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
@@ -65,7 +67,12 @@ pub(super) async fn answer(
     let path = head.uri.path();
     let words: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     if words.first() == Some(&"mirror") {
-        return Ok(Response::new(mirror(body, entry, log.clone())));
+        return Ok(Response::new(mirror(body, entry, log.clone(), None)));
+    }
+    let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    if kind.starts_with(b"application/grpc") {
+        let ok = HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
+        return Ok(with_type("application/grpc", mirror(body, entry, log.clone(), Some(ok))));
     }
     let (kept, entry) = read(body, entry).await;
     log.request(entry.clone());
@@ -140,8 +147,8 @@ async fn read(mut body: Incoming, mut entry: LoggedRequest) -> (Vec<u8>, LoggedR
     (kept, entry)
 }
 
-/// Streams the body back; logged when it has ended, just before the answer's end.
-fn mirror(mut body: Incoming, mut entry: LoggedRequest, log: Arc<Log>) -> Body {
+/// Streams the body back, and `trailers` behind it; logged when it has ended, just before the answer's end.
+fn mirror(mut body: Incoming, mut entry: LoggedRequest, log: Arc<Log>, trailers: Option<HeaderMap>) -> Body {
     let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, io::Error>>(4);
     tokio::spawn(async move {
         let mut hash = digest::Context::new(&digest::SHA256);
@@ -160,7 +167,12 @@ fn mirror(mut body: Incoming, mut entry: LoggedRequest, log: Arc<Log>) -> Body {
             }
         };
         entry.body_sha256 = hex(hash.finish().as_ref());
+        let complete = entry.complete;
         log.request(entry);
+        if let (true, Some(trailers)) = (complete, trailers) {
+            // A client that has gone misses nothing.
+            let _ = sender.send(Ok(Frame::trailers(trailers))).await;
+        }
     });
     let frames = stream::unfold(receiver, |mut receiver| async move {
         let frame = receiver.recv().await?;
@@ -262,7 +274,7 @@ fn streamed(frames: impl Stream<Item = Result<Frame<Bytes>, io::Error>> + Send +
 
 fn with_type(kind: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 
