@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use callgate_mask::Detectors;
 use callgate_model::PolicyChange;
 use callgate_policy::{LoadErrors, PolicySet};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc::Sender;
 use tracing::{debug, warn};
 
@@ -85,7 +85,11 @@ impl Watcher {
     }
 
     fn inotify(&self, nudge: SyncSender<()>) -> Option<RecommendedWatcher> {
-        let watcher = notify::recommended_watcher(move |_| {
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            // Our own reading is an event too: heeding it would have us read for ever.
+            if event.is_ok_and(|event| event.kind.is_access()) {
+                return;
+            }
             let _ = nudge.try_send(());
         });
         let watching = watcher.and_then(|mut watcher| {

@@ -124,10 +124,10 @@ impl Body for Upload {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let mut hint = self.rest.size_hint();
-        let upper = hint.upper();
-        hint.set_lower(hint.lower() + self.length);
-        if let Some(upper) = upper {
+        let rest = self.rest.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + self.length);
+        if let Some(upper) = rest.upper() {
             hint.set_upper(upper + self.length);
         }
         hint

@@ -97,7 +97,7 @@ fn a_body_goes_on_as_it_came_where_rules_look_at_it() -> Result<()> {
     let gate = gate(LIMITS, &upstream, &[])?;
     let body = format!(r#"{{"text":"{}"}}"#, "é\\u0041 ".repeat(40_000));
     let answer = ask(&gate, "POST /mirror", &[("content-type", "application/json")], body.as_bytes())?;
-    assert!(answer.contains(&body[..1000]) && answer.len() > body.len(), "{:.300}", answer);
+    assert!(answer.contains(&body[..999]) && answer.len() > body.len(), "{:.300}", answer);
     Ok(())
 }
 
