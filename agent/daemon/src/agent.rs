@@ -187,8 +187,12 @@ impl Agent {
             warn!("connections were still open at the end of the drain time");
         }
         self.tell(AgentState::Stopped, "stopped in order");
-        if let Err(error) = self.gate.recorder.sync() {
-            error!(%error, "the last records could not be written to disk");
+        // On a thread of its own: a busy disk takes seconds over it, and signals are to be heard meanwhile.
+        let recorder = self.gate.recorder.clone();
+        match tokio::task::spawn_blocking(move || recorder.sync()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => error!(%error, "the last records could not be written to disk"),
+            Err(error) => error!(%error, "the last records may not be on disk"),
         }
         if let Some(uplink) = self.uplink.lock().await.take() {
             if !uplink.drain(Duration::from_secs(self.config.drain_timeout_s)).await {

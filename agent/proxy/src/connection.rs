@@ -42,7 +42,8 @@ pub(crate) async fn conduct(gate: Arc<Gate>, stream: TcpStream, origin: Origin) 
             let stream = Replay::new(first, stream);
             http::serve(Arc::clone(&connection), Channel::Plain, Version::Http2, Upstream::undialled(), stream).await;
         }
-        Ok(Opening::Tls(first)) => secured(&connection, stream, first).await,
+        // In a box: the handshakes' state is large, and a connection in plain text need not carry it.
+        Ok(Opening::Tls(first)) => Box::pin(secured(&connection, stream, first)).await,
         Ok(Opening::Unknown(first)) => {
             let service = Service::of_address(connection.origin.destination);
             undecoded(&connection, &service, false, Replay::new(first, stream), None).await;

@@ -74,7 +74,7 @@ pub(crate) async fn serve<S>(
             let (stream, control) = strict::StrictHeads::new(stream, rules);
             h1::serve(http(judge, Some(Arc::clone(&control))), &control, stream).await
         }
-        Version::Http2 => h2::serve(http(judge, None), stream).await,
+        Version::Http2 => Box::pin(h2::serve(http(judge, None), stream)).await,
     };
     connection.ends(outcome, reason);
 }

@@ -7,11 +7,13 @@ mod case;
 mod feature;
 mod runner;
 pub mod site;
+mod used;
 
 pub use case::{Case, CaseRun};
 pub use feature::{FEATURES, Feature};
 pub use runner::main;
 pub use site::Site;
+pub use used::Used;
 
 /// The system's Python, whatever else `PATH` has: the one that packages of the distribution are made for.
 pub const PYTHON: &str = "/usr/bin/python3";

@@ -44,6 +44,11 @@ when { resource.method == "POST" && ["/test.v1.Echo/Say", "/test.v1.Echo/Hidden"
 permit (principal, action == Callgate::Action::"call", resource in Callgate::Service::"api.callgate.test")
 when { resource.path == "/test.v1.Echo/Hidden" };
 
+@id("large")
+@mask("pii")
+permit (principal, action == Callgate::Action::"call", resource in Callgate::Service::"api.callgate.test")
+when { resource.path like "/bytes/*" || resource.path like "/stream/*" || resource.path == "/v1/files" };
+
 @id("plain-users")
 @mask("pii")
 permit (principal, action == Callgate::Action::"call", resource in Callgate::Service::"plain.callgate.test")

@@ -118,8 +118,12 @@ fn ids_of_entities_must_be_possible() {
     refused(&scope(r#"Callgate::Service::"https://API.x/v1""#), &["p.cedar:1:", "did you mean `api.x`?"]);
     refused(&scope(r#"Callgate::Service::"*.x.y""#), &["resource.host like"]);
     refused(
-        &format!(r#"permit (principal, {CALL}, resource == Callgate::Function::"grpc:a.B/C");"#),
+        &format!(r#"permit (principal, {CALL}, resource == Callgate::Function::"sql:select a");"#),
         &["is not a protocol that this version decodes"],
+    );
+    refused(
+        &format!(r#"permit (principal, {CALL}, resource == Callgate::Function::"grpc:a.B/C");"#),
+        &["`grpc:pkg.Svc/Method host`"],
     );
     refused(
         &format!(r#"permit (principal == Callgate::Workload::"rnu/x", {CALL}, resource);"#),
@@ -148,7 +152,7 @@ fn literals_that_never_match_are_refused() {
         (r#"resource.host == "API.x""#, "`api.x`"),
         (r#"resource.host like "*.Example.com""#, "`*.example.com`"),
         (r#"resource.protocol == "htp""#, "`http`"),
-        (r#"resource.protocol == "grpc""#, "decodes"),
+        (r#"resource.protocol == "postgres""#, "decodes"),
     ] {
         for clause in ["when", "unless"] {
             refused(

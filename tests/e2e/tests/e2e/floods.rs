@@ -1,10 +1,9 @@
 //! Floods of HTTP/2 against the running agent, and its farewell: each flood costs little, and others are served on.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use callgate_e2e::{Case, PYTHON, Site, site};
+use callgate_e2e::{Case, PYTHON, Site, Used, site};
 use callgate_harness::{Running, run};
 
 /// The cases of this file.
@@ -20,9 +19,6 @@ const CPU: Duration = Duration::from_secs(2);
 
 /// Most memory that one flood may add. Unit: bytes. Source: sixteen connections' windows.
 const MEMORY: u64 = 64 << 20;
-
-/// Clock ticks of `/proc/PID/stat` in a second. Source: `USER_HZ`, 100 on every architecture that we run on.
-const TICKS: u64 = 100;
 
 /// A flood by its name in `clients/flood.py`.
 struct Flood {
@@ -48,38 +44,6 @@ const FLOODS: &[Flood] = &[
     // A client that reads slowly is none to cut: what waits for it is bounded.
     Flood { kind: "stall", count: 200, cut: false },
 ];
-
-/// What the agent used so far.
-struct Used {
-    cpu: Duration,
-    resident: u64,
-    peak: u64,
-}
-
-impl Used {
-    fn of(pid: u32) -> Result<Self> {
-        let process = PathBuf::from(format!("/proc/{pid}"));
-        let stat = std::fs::read_to_string(process.join("stat"))?;
-        let fields: Vec<&str> = stat.rsplit_once(')').context("a name")?.1.split_whitespace().collect();
-        // The fields after the name begin with the third (proc_pid_stat(5)): utime is the 14th, stime the 15th.
-        let ticks =
-            fields.get(11..13).context("times")?.iter().map(|ticks| ticks.parse::<u64>()).sum::<Result<u64, _>>()?;
-        let status = std::fs::read_to_string(process.join("status"))?;
-        let bytes = |name: &str| -> Result<u64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
-            Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? << 10)
-        };
-        let cpu = Duration::from_millis(ticks * 1000 / TICKS);
-        Ok(Self { cpu, resident: bytes("VmRSS:")?, peak: bytes("VmHWM:")? })
-    }
-
-    /// The same, with the peak begun anew.
-    fn afresh(pid: u32) -> Result<Self> {
-        // 5 resets the peak (proc_pid_clear_refs(5)).
-        std::fs::write(format!("/proc/{pid}/clear_refs"), "5")?;
-        Self::of(pid)
-    }
-}
 
 fn floods_cost_little_and_are_cut() -> Result<()> {
     let mut site = Site::new()?;

@@ -7,9 +7,18 @@ mod floods;
 mod heads;
 mod machine;
 mod run;
+mod size;
 
 fn main() -> std::process::ExitCode {
-    let cases =
-        [machine::CASES, daemon::CASES, run::CASES, clients::CASES, floods::CASES, heads::CASES, failure::CASES];
+    let cases = [
+        machine::CASES,
+        daemon::CASES,
+        run::CASES,
+        clients::CASES,
+        floods::CASES,
+        size::CASES,
+        heads::CASES,
+        failure::CASES,
+    ];
     callgate_e2e::main(&cases)
 }
