@@ -1,99 +1,97 @@
-//! The first bench: the same calls directly and through the gate, interleaved in one run.
+//! `callgate-bench`: what Callgate costs, held against no gate and against the least that any gate costs.
 //!
-//! The gate is whole: redirect, decision, masking and audit on, the collector draining. Load generator, upstream, agent
-//! and collector share the machine's cores, so the ratio is the figure to keep, not the calls per second.
+//! Three ways to the same upstream, interleaved in one run: directly; through a bare relay of bytes behind the same
+//! redirect ([`relay`]); through the gate with decision, masking and audit on. Load generator, upstream, gate and
+//! collector share the machine's cores, so the ratio is the figure to keep, not the calls per second.
+//! Start with [`rows`], the table of what is measured; [`marks`] has what it is held against.
 
-use std::path::Path;
-use std::process::Command;
+mod connect;
+mod ground;
+mod hooks;
+mod machine;
+mod marks;
+mod measure;
+mod process;
+mod relay;
+mod rows;
+mod table;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use callgate_e2e::{Site, site};
-use callgate_harness::{LoadReport, Place, program, run};
+use anyhow::{Result, ensure};
+use clap::{Parser, Subcommand};
 
-/// Rounds of each pair; the median counts.
-const ROUNDS: usize = 5;
+use ground::Ground;
+use measure::Extent;
 
-/// Calls of one round over kept-alive connections.
-const CALLS: u64 = 20_000;
-
-/// Calls of one round with a connection each.
-const FRESH_CALLS: u64 = 2_000;
-
-/// One kind of load.
-struct Load {
-    name: &'static str,
-    tls: bool,
-    fresh: bool,
+/// Measures Callgate: calls directly, through a bare relay and through the gate, and connect() with and without hooks.
+#[derive(Parser)]
+#[command(name = "callgate-bench")]
+struct Options {
+    /// Measure only rows with this in their name.
+    filter: Option<String>,
+    /// Fewer and shorter rounds: to see that it works, not to quote.
+    #[arg(long)]
+    quick: bool,
+    /// Write every figure to this file as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(subcommand)]
+    part: Option<Part>,
 }
 
-const LOADS: [Load; 4] = [
-    Load { name: "h1 keep-alive, plain", tls: false, fresh: false },
-    Load { name: "h1 keep-alive, TLS", tls: true, fresh: false },
-    Load { name: "new connection per call, plain", tls: false, fresh: true },
-    Load { name: "new connection per call, TLS", tls: true, fresh: true },
-];
+/// What the bench starts as processes of their own; named so that no FILTER is taken for one.
+#[derive(Subcommand)]
+enum Part {
+    /// Redirects a cgroup and relays its bytes, until stdin closes.
+    #[command(hide = true)]
+    RunRelay(relay::Options),
+    /// Connects in a loop and prints how long it took.
+    #[command(hide = true)]
+    TimeConnects(connect::Options),
+}
 
 fn main() -> Result<()> {
-    let mut site = Site::new()?;
-    let agent = site.agent()?.pid();
-    println!(
-        "load                             direct/s   gate/s  ratio  p50 µs  p99 µs  agent CPU ms per 10,000 calls"
-    );
-    for load in &LOADS {
-        let (mut direct, mut gated) = (Vec::new(), Vec::new());
-        let before = cpu_ticks(agent)?;
-        for _ in 0..ROUNDS {
-            direct.push(call(&site, load, Place::here(), &site.path("upstream.pem"))?);
-            gated.push(call(&site, load, Place::here().cgroup_path(&site.enrolled), &site.path("run/ca.pem"))?);
+    let options = Options::parse();
+    match options.part {
+        Some(Part::RunRelay(options)) => relay::main(&options),
+        Some(Part::TimeConnects(options)) => connect::main(&options),
+        None => measure(&options),
+    }
+}
+
+fn measure(options: &Options) -> Result<()> {
+    ensure!(rustix::process::geteuid().is_root(), "the bench changes cgroups and loads kernel programs: run as root");
+    for left in callgate_harness::sweep()? {
+        eprintln!("removed what a run that was stopped had left: {left}");
+    }
+    let extent = if options.quick {
+        Extent { rounds: 3, time: Duration::from_millis(700), share: 4 }
+    } else {
+        Extent { rounds: 5, time: Duration::from_secs(3), share: 1 }
+    };
+    let wanted = |name: &str| options.filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()));
+    let machine = machine::Machine::look()?;
+    let connects = if wanted(connect::NAME) { connect::measure(&extent)? } else { Vec::new() };
+    let mut measured = Vec::new();
+    // A spool that is drained, and one that only grows: an installation each.
+    for draining in [false, true] {
+        let rows = rows::ROWS.iter().filter(|row| row.draining == draining && wanted(row.name)).collect::<Vec<_>>();
+        if rows.is_empty() {
+            continue;
         }
-        let ticks = cpu_ticks(agent)? - before;
-        let calls: u64 = gated.iter().map(|report| report.calls).sum();
-        let (direct, gated) = (median(direct), median(gated));
-        println!(
-            "{:<32} {:>8.0} {:>8.0}  {:>5.2} {:>7} {:>7} {:>10.0}",
-            load.name,
-            direct.per_second,
-            gated.per_second,
-            gated.per_second / direct.per_second,
-            gated.p50_us,
-            gated.p99_us,
-            // Linux counts in hundredths of a second (USER_HZ).
-            ticks as f64 * 10.0 * 10_000.0 / calls as f64,
-        );
+        let mut ground = Ground::new(draining)?;
+        for row in rows {
+            eprintln!("measuring: {}", row.name);
+            measured.push(measure::row(&mut ground, row, &extent)?);
+        }
+    }
+    let machine = machine.after()?;
+    print!("{}", table::text(&machine, &extent, &measured, &connects));
+    if let Some(path) = &options.json {
+        let all = serde_json::json!({ "machine": machine, "rows": measured, "connect": connects });
+        std::fs::write(path, serde_json::to_vec_pretty(&all)?)?;
     }
     Ok(())
-}
-
-fn call(site: &Site, load: &Load, place: Place, trusted: &Path) -> Result<LoadReport> {
-    let testkit = program("callgate-testkit")?;
-    let mut command: Command = place.command(&testkit);
-    let (host, scheme, upstream) =
-        if load.tls { (site::API, "https", &site.api) } else { (site::PLAIN, "http", &site.plain) };
-    let address = upstream.address();
-    let calls = if load.fresh { FRESH_CALLS } else { CALLS };
-    command.arg("load").arg(format!("{scheme}://{host}:{}/v1/users/{{n}}", address.port()));
-    command.args(["--connections", "20", "--calls", &calls.to_string(), "--connect-to", &address.to_string()]);
-    command.arg("--ca").arg(trusted);
-    if load.fresh {
-        command.arg("--fresh");
-    }
-    let finished = run(command, Duration::from_secs(300))?.ok()?;
-    let report: LoadReport = serde_json::from_str(finished.stdout.trim()).context("the load generator's report")?;
-    ensure!(report.status(200) == calls, "not every call was answered: {report:?}");
-    Ok(report)
-}
-
-fn median(mut reports: Vec<LoadReport>) -> LoadReport {
-    reports.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
-    reports.swap_remove(reports.len() / 2)
-}
-
-/// User and system time of a process so far, in clock ticks.
-fn cpu_ticks(pid: u32) -> Result<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields = stat.rsplit_once(')').context("unexpected /proc/PID/stat")?.1;
-    let times: Vec<u64> = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
-    ensure!(times.len() == 2, "unexpected /proc/PID/stat");
-    Ok(times.iter().sum())
 }

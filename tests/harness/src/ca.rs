@@ -13,10 +13,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-/// What servers of tests offer; HTTP/2 comes with its own tests.
-/// Protocols by their names in ALPN.
+/// HTTP/1.1 by its name in ALPN.
 pub const HTTP1: &[u8] = b"http/1.1";
-/// HTTP/2.
+/// HTTP/2 by its name in ALPN.
 pub const HTTP2: &[u8] = b"h2";
 
 /// An authority that nobody but the test trusts. Its key lives in memory unless [`TestCa::at`] is asked to keep it.
@@ -118,11 +117,19 @@ impl TestCa {
     }
 }
 
-/// TLS for a client that trusts the certificates in `roots_pem` and no others.
+/// TLS for a client of HTTP/1.1 that trusts the certificates in `roots_pem` and no others.
 ///
 /// # Errors
 /// When it holds no certificate.
 pub fn client(roots_pem: &str) -> Result<Arc<ClientConfig>> {
+    client_of(roots_pem, HTTP1)
+}
+
+/// The same for a client of one protocol.
+///
+/// # Errors
+/// As [`client`].
+pub fn client_of(roots_pem: &str, protocol: &[u8]) -> Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     for root in CertificateDer::pem_slice_iter(roots_pem.as_bytes()) {
         roots.add(root?)?;
@@ -132,7 +139,7 @@ pub fn client(roots_pem: &str) -> Result<Arc<ClientConfig>> {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![HTTP1.to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     Ok(Arc::new(config))
 }
 

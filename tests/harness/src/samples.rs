@@ -67,6 +67,24 @@ pub fn user_json(n: u64) -> String {
     .to_string()
 }
 
+/// A JSON object of exactly 1 KiB, as an API gives it: one user with personal data and a token, and what is none.
+pub fn kib_json() -> String {
+    let start = format!(r#"{{"user":{},"items":["#, user_json(7));
+    let mut text = start;
+    for n in 0.. {
+        let item = format!(r#"{{"sku":"sku-{n:03}","amount":{n},"state":"shipped"}},"#);
+        // What is left is filled up by one last text.
+        if text.len() + item.len() > 1024 - 32 {
+            break;
+        }
+        text.push_str(&item);
+    }
+    let end = r#"{"note":""}]}"#;
+    let rest = 1024_usize.saturating_sub(text.len() + end.len());
+    text.push_str(&end.replace(r#""""#, &format!(r#""{}""#, "x".repeat(rest))));
+    text
+}
+
 /// Base64 with the URL alphabet, without padding (RFC 4648 §5).
 pub fn base64url(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -100,6 +118,14 @@ mod tests {
         for (plain, encoded) in vectors {
             assert_eq!(base64url(plain.as_bytes()), encoded);
         }
+    }
+
+    #[test]
+    fn a_kib_is_1024_bytes_of_json() {
+        let text = kib_json();
+        assert_eq!(text.len(), 1024);
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["user"]["email"], email(7));
     }
 
     #[test]

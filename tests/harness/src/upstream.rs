@@ -5,6 +5,7 @@
 //! is the same as a process. A request is logged (in memory, and as one unbuffered JSON line) before its answer is
 //! sent: what a client has an answer for is in the log. What it answers: [`routes`].
 
+mod bare;
 mod git;
 mod log;
 mod routes;
@@ -37,12 +38,15 @@ pub struct UpstreamConfig {
     pub netns: Option<PathBuf>,
     /// Directory of the bare repositories that `/git/` serves.
     pub git: Option<PathBuf>,
+    /// Logs nothing, and answers only what a bench calls ([`bare`]): its own cost must not hide that of the gate.
+    pub bare: bool,
 }
 
 impl UpstreamConfig {
     /// Plain text on a free port of `address`, in this network namespace.
     pub fn at(address: impl Into<IpAddr>) -> UpstreamConfig {
-        UpstreamConfig { listen: SocketAddr::new(address.into(), 0), tls: None, log: None, netns: None, git: None }
+        let listen = SocketAddr::new(address.into(), 0);
+        UpstreamConfig { listen, tls: None, log: None, netns: None, git: None, bare: false }
     }
 }
 
@@ -81,7 +85,7 @@ impl Upstream {
             let _inside = runtime.enter();
             tokio::net::TcpListener::from_std(listener)?
         };
-        let site = Arc::new(routes::Site { log: log.clone(), git: config.git });
+        let site = Arc::new(routes::Site { log: log.clone(), git: config.git, bare: config.bare });
         runtime.spawn(served::accept(listener, config.tls, site));
         Ok(Upstream { address, log, socket, runtime: Some(runtime) })
     }

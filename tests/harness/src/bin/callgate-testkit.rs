@@ -24,11 +24,11 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Tool {
-    /// An HTTP/1.1 server that logs each request.
+    /// An HTTP server that logs each request.
     Upstream(UpstreamOptions),
     /// A TCP and UDP listener that notes every connection and byte.
     Canary(CanaryOptions),
-    /// N connections make M calls; the report is printed.
+    /// N connections make M calls, in a closed loop or at a fixed rate; the report is printed.
     Load(LoadOptions),
 }
 
@@ -82,15 +82,24 @@ struct LoadOptions {
     /// PEM file of certificates to trust (default: the file that SSL_CERT_FILE names).
     #[arg(long)]
     ca: Option<PathBuf>,
+    /// What the calls travel in.
+    #[arg(long, value_enum, default_value = "http1")]
+    protocol: load::Protocol,
     /// Connections side by side.
     #[arg(long, default_value_t = 10)]
     connections: u64,
+    /// Calls side by side on each connection of HTTP/2.
+    #[arg(long, default_value_t = 1)]
+    streams: u64,
     /// Calls in all.
     #[arg(long, default_value_t = 1000)]
     calls: u64,
     /// Stop after this many seconds at the latest.
     #[arg(long)]
     seconds: Option<f64>,
+    /// Calls each second whatever the answers do; latencies count from when a call was meant to be sent.
+    #[arg(long)]
+    rate: Option<f64>,
     /// The method of each call.
     #[arg(long, default_value = "GET")]
     method: http::Method,
@@ -135,8 +144,12 @@ fn upstream(options: UpstreamOptions) -> Result<()> {
         }
         _ => None,
     };
-    let upstream =
-        Upstream::start(UpstreamConfig { listen: options.listen, tls, log: options.log, netns: None, git: None })?;
+    let upstream = Upstream::start(UpstreamConfig {
+        listen: options.listen,
+        tls,
+        log: options.log,
+        ..UpstreamConfig::at(options.listen.ip())
+    })?;
     serve(upstream.address(), &options.common)
 }
 
@@ -156,6 +169,9 @@ fn generate_load(options: LoadOptions) -> Result<()> {
     let config = LoadConfig {
         connect_to: options.connect_to,
         roots_pem,
+        protocol: options.protocol,
+        streams: options.streams,
+        rate: options.rate,
         method: options.method,
         body: vec![b'x'; options.body].into(),
         duration: options.seconds.map(Duration::from_secs_f64),

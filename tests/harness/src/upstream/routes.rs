@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `GET /v1/users/N` | JSON of user N: name, e-mail, card, token ([`samples::user_json`]) |
 //! | `GET /v1/secrets/N` | JSON with a private key and an access key |
+//! | `GET /v1/kib` | 1 KiB of JSON, always the same |
 //! | `GET /v1/health` | `{"status":"ok"}` |
 //! | any `/echo` | JSON of the request: method, path, headers, body |
 //! | any `/mirror` | the request's body, streamed back as it comes |
@@ -16,6 +17,7 @@
 //! | any `/status/N` | that status |
 //! | `GET /cut/N` | a length of N and half as much, then the connection breaks |
 //! | `GET /hang` | never an answer |
+//! | `POST` of `application/grpc` elsewhere | the message back, with `grpc-status: 0` |
 //! | any `/git/…` | git's own smart HTTP server on the repositories of the configuration |
 //! | `POST`, `PUT`, `PATCH` elsewhere | 201 with the length and hash of what came |
 //! | `DELETE` elsewhere | 204 |
@@ -38,11 +40,11 @@ use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use tokio::sync::mpsc;
 
-use super::git;
 use super::log::{Log, LoggedRequest, now_us};
+use super::{bare, git};
 use crate::samples;
 
-type Body = UnsyncBoxBody<Bytes, io::Error>;
+pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Longest body that `/echo` gives back. Unit: bytes.
 const ECHO_MAX: usize = 1 << 20;
@@ -53,6 +55,7 @@ const PIECE: usize = 16 * 1024;
 pub(super) struct Site {
     pub log: Arc<Log>,
     pub git: Option<PathBuf>,
+    pub bare: bool,
 }
 
 /// Answers one request; it is in the log before this returns, except where its body streams on (`/mirror`).
@@ -61,6 +64,9 @@ pub(super) async fn answer(
     peer: SocketAddr,
     site: Arc<Site>,
 ) -> Result<Response<Body>, Infallible> {
+    if site.bare {
+        return Ok(bare::answer(request).await);
+    }
     let log = &site.log;
     let (head, body) = request.into_parts();
     let entry = entry(&head, peer);
@@ -90,6 +96,7 @@ pub(super) async fn answer(
     Ok(match (&head.method, words.as_slice()) {
         (&Method::GET, ["v1", "users", _]) => json(samples::user_json(number(2))),
         (&Method::GET, ["v1", "secrets", _]) => json(secrets(number(2))),
+        (&Method::GET, ["v1", "kib"]) => bare::kib(),
         (&Method::GET, ["v1", "health"]) => json(r#"{"status":"ok"}"#.to_owned()),
         (_, ["echo", ..]) => json(echo(&entry, &kept)),
         (&Method::GET, ["bytes", _]) => sized(number(1)),
@@ -100,6 +107,7 @@ pub(super) async fn answer(
         (_, ["status", _]) => status(StatusCode::from_u16(number(1) as u16).unwrap_or(StatusCode::IM_A_TEAPOT)),
         (&Method::GET, ["cut", _]) => cut(number(1)),
         (&Method::GET, ["hang"]) => std::future::pending().await,
+        (&Method::POST, _) if bare::is_grpc(&head.headers) => bare::grpc(kept.into()),
         (&Method::POST | &Method::PUT | &Method::PATCH, _) => stored(&entry),
         (&Method::DELETE, _) => status(StatusCode::NO_CONTENT),
         _ => status(StatusCode::NOT_FOUND),
@@ -231,7 +239,7 @@ fn split(text: String) -> Response<Body> {
     with_type("application/json", streamed(pieces))
 }
 
-fn sized(count: u64) -> Response<Body> {
+pub(super) fn sized(count: u64) -> Response<Body> {
     let mut response = with_type("application/octet-stream", streamed(stream::iter(pieces(count).map(Ok))));
     response.headers_mut().insert(header::CONTENT_LENGTH, count.into());
     response
@@ -254,7 +262,7 @@ fn pieces(count: u64) -> impl Iterator<Item = Frame<Bytes>> + Send {
     })
 }
 
-fn status(code: StatusCode) -> Response<Body> {
+pub(super) fn status(code: StatusCode) -> Response<Body> {
     let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = code;
     response
@@ -264,15 +272,15 @@ fn full(text: String) -> Body {
     whole(Bytes::from(text))
 }
 
-fn whole(bytes: Bytes) -> Body {
+pub(super) fn whole(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
-fn streamed(frames: impl Stream<Item = Result<Frame<Bytes>, io::Error>> + Send + 'static) -> Body {
+pub(super) fn streamed(frames: impl Stream<Item = Result<Frame<Bytes>, io::Error>> + Send + 'static) -> Body {
     BodyExt::boxed_unsync(StreamBody::new(frames))
 }
 
-fn with_type(kind: &'static str, body: Body) -> Response<Body> {
+pub(super) fn with_type(kind: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response
