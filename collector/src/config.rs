@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use callgate_mtls::{ServerTls, TlsError, TlsFiles};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -14,18 +15,57 @@ use crate::{Listen, ListenError};
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where to listen: `127.0.0.1:PORT`, `[::1]:PORT` or `unix:/absolute/path`.
+    /// Where to listen: `https://ADDRESS:PORT`, and in plain text `127.0.0.1:PORT`, `[::1]:PORT`, `unix:/absolute/path`.
     pub listen: Vec<String>,
     /// Directory of the store: one file per day, readable by its owner alone.
     pub store_dir: PathBuf,
     /// Cgroups whose processes may not connect, as paths below the cgroup v2 mount, beside every `callgate run`.
     pub refuse_cgroups: Vec<String>,
+    /// Certificates for `https://…`; none: no such address.
+    pub tls: Option<Tls>,
     /// How long a stop waits for peers to let go. Unit: seconds.
     pub shutdown_timeout_s: u64,
     /// What is logged, as a filter of tracing: `info`, `callgate_collector=debug`.
     pub log: String,
     /// How it is logged.
     pub log_format: LogFormat,
+}
+
+/// The collector's certificates, and whom it lets in by theirs.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Its certificate and what leads to the CA, PEM.
+    pub cert: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
+    /// CAs that vouch for clients, PEM.
+    pub client_ca: PathBuf,
+    /// Which names of clients count: `node/shop-*`, `reader/*`; empty: all.
+    #[serde(default)]
+    pub clients: Vec<String>,
+    /// Longest life of a connection; then it is made, and certificates are verified, anew. Unit: seconds.
+    #[serde(default = "connection_max_s")]
+    pub connection_max_s: u64,
+}
+
+/// Half an hour: twice the agents' own default, so that it is they who reconnect, between two batches.
+fn connection_max_s() -> u64 {
+    1_800
+}
+
+impl Tls {
+    fn files(&self) -> TlsFiles {
+        TlsFiles { ca: self.client_ca.clone(), cert: self.cert.clone(), key: self.key.clone() }
+    }
+
+    /// Reads the certificates, and follows them. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`TlsError`] if they cannot be used.
+    pub fn open(&self) -> Result<ServerTls, TlsError> {
+        ServerTls::open(&self.files(), self.clients.clone(), Duration::from_secs(self.connection_max_s))
+    }
 }
 
 /// Form of the log's lines, on stderr.
@@ -72,6 +112,21 @@ pub enum ConfigError {
         /// The path.
         path: PathBuf,
     },
+    /// TLS without certificates.
+    #[error("key `listen`: `{0}` takes certificates: configure `[tls]`")]
+    NoCertificates(String),
+    /// Certificates that nobody would see.
+    #[error("`[tls]` is configured, and no address in `listen` begins with `https://`: plain text would be spoken")]
+    UnusedTls,
+    /// Certificates that cannot be used.
+    #[error("`[tls]`: {0}")]
+    Tls(#[from] TlsError),
+    /// A pattern that could match no name.
+    #[error("key `clients`: `{0}` matches no client: expected `node/NAME` or `reader/NAME`, where `*` is any text")]
+    Pattern(String),
+    /// A time that would not let a connection come about, or never end.
+    #[error("key `connection_max_s` is {0}, expected 10 to 86400")]
+    ConnectionMax(u64),
     /// Not a filter.
     #[error("key `log`: `{0}` is no log filter; try `info` or `callgate_collector=debug`")]
     Log(String),
@@ -83,6 +138,7 @@ impl Default for Config {
             listen: vec!["unix:/run/callgate/collector.sock".into()],
             store_dir: "/var/lib/callgate/store".into(),
             refuse_cgroups: Vec::new(),
+            tls: None,
             shutdown_timeout_s: 10,
             log: "info".into(),
             log_format: LogFormat::Text,
@@ -128,8 +184,29 @@ impl Config {
         self.log.parse().map_err(|_| ConfigError::Log(self.log.clone()))
     }
 
+    fn check_tls(&self, listen: &[Listen]) -> Result<(), ConfigError> {
+        let secure = listen.iter().find(|listen| matches!(listen, Listen::Tls(_)));
+        let tls = match (secure, &self.tls) {
+            (None, None) => return Ok(()),
+            (Some(listen), None) => return Err(ConfigError::NoCertificates(listen.to_string())),
+            (None, Some(_)) => return Err(ConfigError::UnusedTls),
+            (Some(_), Some(tls)) => tls,
+        };
+        let fits =
+            |pattern: &&String| pattern.starts_with("node/") || pattern.starts_with("reader/") || *pattern == "*";
+        if let Some(pattern) = tls.clients.iter().find(|pattern| !fits(pattern)) {
+            return Err(ConfigError::Pattern(pattern.clone()));
+        }
+        if !(10..=86_400).contains(&tls.connection_max_s) {
+            return Err(ConfigError::ConnectionMax(tls.connection_max_s));
+        }
+        ServerTls::check(&tls.files())?;
+        Ok(())
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
-        self.listen()?;
+        let listen = self.listen()?;
+        self.check_tls(&listen)?;
         self.log_filter()?;
         if !self.store_dir.is_absolute() {
             return Err(ConfigError::Relative { key: "store_dir", path: self.store_dir.clone() });
@@ -166,6 +243,16 @@ mod tests {
         let wrong = [
             ("stor_dir = \"/x\"", "unknown field `stor_dir`"),
             ("listen = [\"0.0.0.0:4700\"]", "can be reached from other hosts"),
+            ("listen = [\"https://0.0.0.0:4700\"]", "configure `[tls]`"),
+            ("[tls]\ncert = \"/x\"\nkey = \"/x\"\nclient_ca = \"/x\"", "plain text would be spoken"),
+            (
+                "listen = [\"https://0.0.0.0:1\"]\n[tls]\ncert = \"/x\"\nkey = \"/x\"\nclient_ca = \"/x\"",
+                "cannot read `/x`",
+            ),
+            (
+                "listen = [\"https://0.0.0.0:1\"]\n[tls]\ncert = \"/x\"\nkey = \"/x\"\nclient_ca = \"/x\"\nclients = [\"n\"]",
+                "`n` matches no client",
+            ),
             ("listen = []", "`listen` is empty"),
             ("store_dir = \"x\"", "`store_dir`: `x` is not absolute"),
             ("refuse_cgroups = [\"x\"]", "`refuse_cgroups`"),

@@ -4,6 +4,7 @@
 //! end of the queries. `callgate run` embeds both, the binary `callgate-collector` is a config file around them.
 //! Never decides, masks or alters anything: what arrives sealed is kept as it is.
 
+mod certs;
 mod config;
 mod error;
 mod remote;
@@ -12,10 +13,12 @@ mod store;
 mod translate;
 mod view;
 
-pub use config::{Config, ConfigError, LogFormat};
+pub use callgate_mtls::{Condition, Issuing, Role, ServerTls, TlsError, TlsFiles, days_until};
+pub use certs::{CertsArgs, make_certs};
+pub use config::{Config, ConfigError, LogFormat, Tls};
 pub use error::StoreError;
 pub use remote::{Following, Remote, RemoteError};
-pub use server::{Listen, ListenError, PeerGuard, ServeError, Server, peer_cgroup, serve, serve_guarded};
+pub use server::{Listen, ListenError, PeerGuard, ServeError, Server, peer_cgroup, serve, serve_guarded, serve_tls};
 pub use store::{
     Day, Filter, Head, Ingested, Kind, PAGE_MAX, Page, Report, Search, SessionSearch, SessionSummary, SessionsPage,
     Store, StreamFault, StreamReport, Tail,

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use callgate_collector::{Config, LogFormat, PeerGuard, Server, Store, serve_guarded};
+use callgate_collector::{CertsArgs, Config, LogFormat, PeerGuard, Server, Store, Tls, make_certs, serve_tls};
 use callgate_model::causes;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Receives the sealed records of Callgate agents, stores them, and answers searches.
@@ -23,6 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 Example:
   callgate-collector --config /etc/callgate/collector.toml
+  callgate-collector certs init /etc/callgate/tls --name collector.example --node node-1 --reader ops
   callgate audit tail --collector unix:/run/callgate/collector.sock"
 )]
 struct Options {
@@ -32,10 +33,37 @@ struct Options {
     /// Check the config and exit
     #[arg(long)]
     check: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make certificates for TLS between collector and agents
+    #[command(subcommand)]
+    Certs(Certs),
+}
+
+#[derive(Subcommand)]
+enum Certs {
+    /// Make a CA in DIR if there is none, and the certificates that are named; those of the same name are replaced
+    Init(CertsArgs),
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if let Some(Command::Certs(Certs::Init(args))) = &options.command {
+        return match make_certs(args) {
+            Ok(made) => {
+                made.iter().for_each(|line| println!("{line}"));
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("callgate-collector: {}", causes(&error));
+                ExitCode::FAILURE
+            }
+        };
+    }
     let config = match options.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read) {
         Ok(config) => config,
         Err(error) => {
@@ -67,10 +95,11 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
     let store = Store::open(&config.store_dir)?;
+    let tls = config.tls.as_ref().map(Tls::open).transpose().context("`[tls]`")?;
     let mut servers = Vec::new();
     for listen in config.listen()? {
         let guard = PeerGuard::by_cgroup(config.refuse_cgroups.clone());
-        let server = serve_guarded(store.clone(), listen, guard).await?;
+        let server = serve_tls(store.clone(), listen, guard, tls.clone()).await?;
         tracing::info!(endpoint = server.endpoint(), store = %config.store_dir.display(), "listening");
         servers.push(server);
     }

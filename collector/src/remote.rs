@@ -1,6 +1,9 @@
 //! The other end of the queries: a collector reached over gRPC, with the methods of a [`Store`](crate::Store).
 
+use std::time::Duration;
+
 use callgate_model::{SessionId, StreamId};
+use callgate_mtls::{ClientTls, TlsEndpoint, TlsError, TlsFiles};
 use callgate_proto::ProtoError;
 use callgate_proto::v1::query_client::QueryClient;
 use callgate_proto::v1::{self, SealedRecord, TailRequest};
@@ -12,16 +15,28 @@ use crate::{Filter, Head, Page, Report, Search, SessionSearch, SessionsPage, tra
 
 /// Largest reply taken: a page has at most 2 MiB of bodies and one record. Unit: bytes.
 const REPLY_MAX: usize = 16 << 20;
+/// Longest wait for a connection with TLS.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// Why a collector gave no answer.
 #[derive(Debug, Error)]
 pub enum RemoteError {
     /// Not an address of a collector.
-    #[error("`{0}` is no address of a collector: expected `http://127.0.0.1:PORT` or `unix:/path`")]
+    #[error(
+        "`{0}` is no address of a collector: expected `https://HOST:PORT`, `http://127.0.0.1:PORT` or `unix:/path`"
+    )]
     Address(String),
     /// Plain text over a network.
-    #[error("`{0}` is on another host, and this version speaks plain text: use a loopback address or a unix socket")]
+    #[error("`{0}` is on another host, which takes TLS: use `https://…`, a loopback address or a unix socket")]
     NotLoopback(String),
+    /// TLS without certificates.
+    #[error(
+        "`{0}` takes a reader's certificate: name its files (`--collector-ca`, `--collector-cert`, `--collector-key`)"
+    )]
+    NoCertificates(String),
+    /// Certificates that cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] TlsError),
     /// It cannot be reached.
     #[error("no collector at `{address}`: {detail}")]
     Unreachable {
@@ -45,12 +60,34 @@ pub struct Remote {
 }
 
 impl Remote {
+    /// Connects to `https://HOST:PORT` with the certificates in `files`; to other addresses as [`Remote::connect`] does.
+    ///
+    /// # Errors
+    /// [`RemoteError`] if that is no such address, the files cannot be used, or nobody answers there.
+    pub async fn connect_with(address: &str, files: Option<&TlsFiles>) -> Result<Self, RemoteError> {
+        if !address.starts_with("https://") {
+            return Self::connect(address).await;
+        }
+        let at: TlsEndpoint = address.parse().map_err(|_| RemoteError::Address(address.into()))?;
+        let files = files.ok_or_else(|| RemoteError::NoCertificates(address.into()))?;
+        // Read once: a command is over before its certificates change.
+        let tls = ClientTls::open(files, Duration::MAX)?;
+        let endpoint = Endpoint::from_static("http://collector").connect_timeout(CONNECT);
+        let channel = endpoint.connect_with_connector(tls.connector(&at)).await;
+        let channel = channel
+            .map_err(|error| RemoteError::Unreachable { address: address.into(), detail: root_cause(&error) })?;
+        Ok(Self { client: QueryClient::new(channel).max_decoding_message_size(REPLY_MAX) })
+    }
+
     /// Connects to `http://LOOPBACK:PORT` or `unix:PATH`.
     ///
     /// # Errors
     /// [`RemoteError`] if that is no such address, or nobody answers there.
     pub async fn connect(address: &str) -> Result<Self, RemoteError> {
         let malformed = || RemoteError::Address(address.into());
+        if address.starts_with("https://") {
+            return Err(RemoteError::NoCertificates(address.into()));
+        }
         let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|_| malformed())?;
         if !address.starts_with("unix:") {
             let host = endpoint.uri().host().ok_or_else(malformed)?;
@@ -143,7 +180,9 @@ impl Following {
 
 impl From<Status> for RemoteError {
     fn from(status: Status) -> Self {
-        Self::Refused(status.message().to_owned())
+        // A broken connection has no message of its own: TLS 1.3 tells a client only then that it is not let in.
+        let cause = std::error::Error::source(&status).map(root_cause);
+        Self::Refused(cause.unwrap_or_else(|| status.message().to_owned()))
     }
 }
 

@@ -1,12 +1,14 @@
 //! The gRPC server: takes shipments ([`ingest`]) and answers queries ([`query`]) over one store.
 //!
-//! Plain text only, so it listens on loopback addresses and unix sockets (mode 0600) alone.
-//! Who may connect is the [`PeerGuard`]'s to say; [`listen`] explains what it can see.
+//! Plain text on loopback addresses and unix sockets (mode 0600), TLS with certificates on both sides elsewhere.
+//! Who may connect locally is the [`PeerGuard`]'s to say, [`listen`] explains what it can see; what a certificate allows
+//! is in [`rights`].
 
 mod ingest;
 mod listen;
 mod peer;
 mod query;
+mod rights;
 #[cfg(test)]
 mod tests;
 
@@ -14,11 +16,13 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use callgate_mtls::ServerTls;
 use callgate_proto::v1::ingest_server::IngestServer;
 use callgate_proto::v1::query_server::QueryServer;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server as Tonic;
 
 use crate::Store;
@@ -31,6 +35,8 @@ const MESSAGE_MAX: usize = 8 << 20;
 const REQUESTS_MAX: u32 = 64;
 /// A peer that answers no ping for this long is gone.
 const KEEPALIVE: Duration = Duration::from_secs(20);
+/// How long a connection that is as old as it may be is left to end by itself.
+const AGE_GRACE: Duration = Duration::from_secs(30);
 /// Longest wait of [`Server::stop`].
 const STOP: Duration = Duration::from_secs(10);
 
@@ -48,6 +54,9 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
+    /// TLS without certificates.
+    #[error("cannot listen on `{0}` without certificates: configure `[tls]`")]
+    NoCertificates(String),
     /// Serving failed.
     #[error("serving failed: {0}")]
     Serve(#[from] tonic::transport::Error),
@@ -75,12 +84,32 @@ pub async fn serve(store: Store, listen: Listen) -> Result<Server, ServeError> {
 /// # Errors
 /// [`ServeError`] if it cannot listen there.
 pub async fn serve_guarded(store: Store, listen: Listen, guard: PeerGuard) -> Result<Server, ServeError> {
-    let listen::Bound { endpoint, file, incoming } = listen::bind(listen, guard).await?;
+    serve_tls(store, listen, guard, None).await
+}
+
+/// The same with certificates, which [`Listen::Tls`] needs; the rest has no use for them.
+///
+/// # Errors
+/// [`ServeError`] if it cannot listen there.
+pub async fn serve_tls(
+    store: Store,
+    listen: Listen,
+    guard: PeerGuard,
+    tls: Option<ServerTls>,
+) -> Result<Server, ServeError> {
+    let tls = tls.filter(|_| matches!(listen, Listen::Tls(_)));
+    let age = tls.as_ref().map(ServerTls::connection_max);
+    let listen::Bound { endpoint, file, incoming } = listen::bind(listen, guard, tls).await?;
     let stop = CancellationToken::new();
     let ingest =
         IngestServer::new(ingest::Shipping::new(store.clone(), stop.clone())).max_decoding_message_size(MESSAGE_MAX);
     let query = QueryServer::new(query::Queries::new(store, stop.clone())).max_decoding_message_size(MESSAGE_MAX);
-    let serving = Tonic::builder()
+    let query = InterceptedService::new(query, rights::readers_only);
+    let mut server = Tonic::builder();
+    if let Some(age) = age {
+        server = server.max_connection_age(age).max_connection_age_grace(AGE_GRACE);
+    }
+    let serving = server
         .max_concurrent_streams(REQUESTS_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
@@ -91,7 +120,8 @@ pub async fn serve_guarded(store: Store, listen: Listen, guard: PeerGuard) -> Re
 }
 
 impl Server {
-    /// Where it listens, as agents and the command line take it: `http://127.0.0.1:PORT` or `unix:PATH`.
+    /// Where it listens, as agents and the command line take it: `https://ADDRESS:PORT`,
+    /// `http://127.0.0.1:PORT` or `unix:PATH`.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint

@@ -10,7 +10,7 @@ use callgate_collector::{Listen, Store};
 use callgate_daemon::Config;
 use callgate_enroll::Stale;
 use callgate_model::StreamId;
-use callgate_uplink::{Endpoint, Uplink};
+use callgate_uplink::{Endpoint, Route, Uplink};
 use prometheus_client::registry::Registry;
 
 /// What instances of runs are called, before their id.
@@ -98,16 +98,17 @@ async fn end(config: &Config, stale: &Stale) -> Result<()> {
 
 /// Ships what is left of a spool; whether all of it was acknowledged.
 async fn ship(config: &Config, recorder: Recorder, instance: &str) -> Result<bool> {
-    let (endpoint, server) = match &config.collector {
-        Some(url) => (url.parse::<Endpoint>()?, None),
+    let (route, server) = match config.route()? {
+        Some(route) => (route, None),
         None => {
             let socket = config.state_dir.join(format!("{instance}.sock"));
             let store = Store::open(&config.state_dir.join("store"))?;
             let server = callgate_collector::serve(store, Listen::Unix(socket.clone())).await?;
-            (format!("unix:{}", socket.display()).parse()?, Some(server))
+            let endpoint: Endpoint = format!("unix:{}", socket.display()).parse()?;
+            (Route::new(endpoint, None)?, Some(server))
         }
     };
-    let uplink = Uplink::start(recorder, endpoint, &mut Registry::default());
+    let uplink = Uplink::start(recorder, route, &mut Registry::default());
     let all = uplink.drain(SHIP_TIMEOUT).await;
     uplink.stop().await;
     if let Some(server) = server {

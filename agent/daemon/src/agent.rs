@@ -25,7 +25,7 @@ use callgate_proxy::{
     DeclaredServices, Gate, Limits, Listener, Masks, Metrics, Names, OwnPorts, Tallies, Tally, UpstreamTls,
 };
 use callgate_redirect::{NetnsRef, Redirect};
-use callgate_uplink::{Endpoint, Uplink};
+use callgate_uplink::{ClientTls, Uplink};
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -71,6 +71,7 @@ pub struct Agent {
     pulses: Pulses,
     uplink: tokio::sync::Mutex<Option<Uplink>>,
     uplink_status: Option<tokio::sync::watch::Receiver<callgate_uplink::UplinkStatus>>,
+    collector_tls: Option<ClientTls>,
     alarms: Alarms,
     wanted: Mutex<Wanted>,
     stopping: CancellationToken,
@@ -96,9 +97,9 @@ impl Agent {
         };
         let metrics_address = metrics_listener.as_ref().map(|(_, bound)| *bound);
         own_ports.extend(metrics_address);
-        let endpoint = config.collector.as_deref().map(str::parse::<Endpoint>).transpose();
-        let endpoint = endpoint.map_err(|error| anyhow::anyhow!("in the config: `collector`: {error}"))?;
-        own_ports.extend(endpoint.as_ref().and_then(Endpoint::address));
+        let route = config.route().context("in the config")?;
+        own_ports.extend(route.as_ref().and_then(|route| route.endpoint().address()));
+        let collector_tls = route.as_ref().and_then(|route| route.tls().cloned());
         let ground = Arc::new(KernelGround::new(Arc::clone(&redirect)));
         let metrics = Metrics::register(&mut registry);
         let issuers = Arc::new(Issuers::new(&config.issuer).context("in the config: `[[issuer]]`")?);
@@ -130,7 +131,7 @@ impl Agent {
         });
         tokio::spawn(fetch_keys(Arc::clone(&gate.issuers)));
         let alarms = Alarms::register(&mut registry);
-        let uplink = endpoint.map(|endpoint| Uplink::start(recorder.clone(), endpoint, &mut registry));
+        let uplink = route.map(|route| Uplink::start(recorder.clone(), route, &mut registry));
         let agent = Arc::new(Self {
             instance,
             config,
@@ -143,6 +144,7 @@ impl Agent {
             pulses: Pulses::default(),
             uplink_status: uplink.as_ref().map(Uplink::watch),
             uplink: tokio::sync::Mutex::new(uplink),
+            collector_tls,
             alarms,
             wanted: Mutex::default(),
             stopping,

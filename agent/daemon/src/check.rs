@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result, bail};
 use callgate_identity::callers::Issuers;
 use callgate_identity::upstream_config;
-use callgate_uplink::Endpoint;
+use callgate_uplink::{ClientTls, Endpoint};
 
 use crate::{Config, place};
 
@@ -20,7 +20,8 @@ pub fn check(config: &Config) -> Result<Vec<String>> {
     config.detectors()?;
     Issuers::new(&config.issuer).context("`[[issuer]]`")?;
     if let Some(collector) = &config.collector {
-        collector.parse::<Endpoint>().context("`collector`")?;
+        let endpoint = collector.parse::<Endpoint>().context("`collector`")?;
+        check_certificates(config, &endpoint)?;
     }
     config.resolvers().context("`resolvers`")?;
     let mut seen = BTreeSet::new();
@@ -38,6 +39,26 @@ pub fn check(config: &Config) -> Result<Vec<String>> {
     Ok(notes)
 }
 
+/// The collector takes a node's records from a certificate that names that node, and from no other.
+fn check_certificates(config: &Config, endpoint: &Endpoint) -> Result<()> {
+    if !matches!(endpoint, Endpoint::Tls(_)) {
+        return Ok(());
+    }
+    let Some(tls) = &config.collector_tls else {
+        bail!("`collector`: `{endpoint}` takes certificates: configure `[collector_tls]`");
+    };
+    let certificate = ClientTls::check(&tls.files()).context("`[collector_tls]`")?;
+    let node = config.node_name();
+    if !certificate.client.is_node(&node) {
+        bail!(
+            "`[collector_tls]`: the certificate in `{}` names {:?} and not this node, `node/{node}`: the collector would refuse its records",
+            tls.cert.display(),
+            certificate.client.names()
+        );
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,7 +74,12 @@ mod tests {
         for (more, key) in [
             ("upstream_ca = [\"/no/such.pem\"]", "upstream_ca"),
             ("collector = \"tcp:1\"", "collector"),
-            ("collector = \"http://192.0.2.1:4700\"", "collector"),
+            ("collector = \"http://192.0.2.1:4700\"", "takes TLS"),
+            ("collector = \"https://192.0.2.1:4700\"", "configure `[collector_tls]`"),
+            (
+                "collector = \"https://192.0.2.1:4700\"\n[collector_tls]\nca = \"/x\"\ncert = \"/x\"\nkey = \"/x\"",
+                "cannot read `/x`",
+            ),
             ("[[enroll]]\ncgroup = \"/tmp\"", "[[enroll]]` of `/tmp`"),
             ("[[enroll]]\ncgroup = \"a\"\n[[enroll]]\ncgroup = \"a\"", "twice"),
         ] {

@@ -67,7 +67,12 @@ impl From<Status> for ShipError {
     fn from(status: Status) -> Self {
         match status.code() {
             Code::DataLoss | Code::InvalidArgument => Breach::Refused(status.message().into()).into(),
-            _ => Self::Ended(if status.message().is_empty() { status.to_string() } else { status.message().into() }),
+            // A broken connection has a cause: TLS 1.3 tells a client only then that its certificate is refused.
+            _ => Self::Ended(match std::error::Error::source(&status) {
+                Some(source) => crate::shipment::root_cause(source),
+                None if status.message().is_empty() => status.to_string(),
+                None => status.message().into(),
+            }),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! histories) is a [`Breach`] there, shown as [`UplinkState::Broken`] and tried again rarely.
 
 mod backoff;
+mod certificates;
 mod endpoint;
 mod error;
 mod metrics;
@@ -16,7 +17,8 @@ mod shipment;
 mod status;
 mod uplink;
 
-pub use endpoint::{Endpoint, EndpointError};
+pub use callgate_mtls::{ClientTls, EXPIRY_WARNING, TlsError, TlsFiles, days_until};
+pub use endpoint::{Endpoint, EndpointError, Route};
 pub use error::{Breach, ShipError};
 pub use metrics::Metrics;
 pub use status::{UplinkState, UplinkStatus};

@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
-use crate::{Breach, Endpoint, Metrics, ShipError};
+use crate::{Breach, Endpoint, Metrics, Route, ShipError};
 
 /// Most bytes of bodies that were sent and not acknowledged; then reading waits. Unit: bytes.
 const IN_FLIGHT_BYTES: usize = 8 << 20;
@@ -37,6 +37,15 @@ pub(crate) trait Progress {
     fn acked(&mut self, seq: u64);
 }
 
+/// Why a shipment ended in order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ended {
+    /// The spool was closed, and all of it is acknowledged.
+    Shipped,
+    /// The connection was as old as one may be; all that was sent is acknowledged.
+    Aged,
+}
+
 /// One connection.
 pub(crate) struct Shipment<'a, P> {
     pub recorder: &'a Recorder,
@@ -59,16 +68,17 @@ struct Flow {
 }
 
 impl<P: Progress> Shipment<'_, P> {
-    /// Ships until the connection breaks; returns when the spool was closed and all of it is acknowledged.
+    /// Ships until the connection breaks, is as old as it may be, or everything is shipped.
     ///
     /// # Cancel safety
     /// Dropping it loses nothing: what was not acknowledged is sent again by the next one.
-    pub async fn run(&mut self, endpoint: &Endpoint) -> Result<(), ShipError> {
-        let channel = connect(endpoint).await?;
+    pub async fn run(&mut self, route: &Route) -> Result<Ended, ShipError> {
+        let channel = connect(route).await?;
+        let aged = route.tls.as_ref().map(|tls| Instant::now() + tls.connection_max());
         let mut flow = self.agree(channel).await?;
         self.metrics.connections.inc();
         self.progress.connected();
-        self.flow(&mut flow).await
+        self.flow(&mut flow, aged).await
     }
 
     /// Says hello and finds the place to go on from.
@@ -123,14 +133,14 @@ impl<P: Progress> Shipment<'_, P> {
         }
     }
 
-    async fn flow(&mut self, flow: &mut Flow) -> Result<(), ShipError> {
+    async fn flow(&mut self, flow: &mut Flow, end: Option<Instant>) -> Result<Ended, ShipError> {
         // A clone, so that waiting for a place borrows nothing of `flow`.
         let requests = flow.requests.clone();
-        let mut over = false;
+        let (mut over, mut aged) = (false, false);
         let mut heard = Instant::now();
         loop {
-            if over && flow.ready.is_empty() && flow.in_flight.is_empty() {
-                return Ok(());
+            if (over || aged) && flow.ready.is_empty() && flow.in_flight.is_empty() {
+                return Ok(if over { Ended::Shipped } else { Ended::Aged });
             }
             let room = flow.bytes < IN_FLIGHT_BYTES && flow.in_flight.len() < IN_FLIGHT_BATCHES;
             tokio::select! {
@@ -158,7 +168,7 @@ impl<P: Progress> Shipment<'_, P> {
                     self.metrics.bytes.inc_by(bytes as u64);
                     place.send(ShipRequest { message: Some(ship_request::Message::Batch(Batch { records })) });
                 }
-                more = flow.reader.wait(), if room && flow.ready.is_empty() && !over => {
+                more = flow.reader.wait(), if room && flow.ready.is_empty() && !over && !aged => {
                     over = !more;
                     if more {
                         // Short reads from the page cache, at most 1 MiB: shorter than handing them to a thread.
@@ -166,6 +176,7 @@ impl<P: Progress> Shipment<'_, P> {
                         check_agreed(&mut flow.agreed, &flow.ready)?;
                     }
                 }
+                () = until(end), if !aged => aged = true,
                 () = sleep_until(heard + SILENCE), if !flow.in_flight.is_empty() => {
                     return Err(ShipError::Silent(SILENCE));
                 }
@@ -199,19 +210,36 @@ fn check_agreed(agreed: &mut Option<(u64, Vec<u8>)>, records: &[SealedRecord]) -
     }
 }
 
-async fn connect(endpoint: &Endpoint) -> Result<Channel, ShipError> {
-    let address = tonic::transport::Endpoint::from_shared(endpoint.to_string())
+/// Waits for the end of a connection's time, if it has one.
+async fn until(end: Option<Instant>) {
+    match end {
+        Some(end) => sleep_until(end).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn connect(route: &Route) -> Result<Channel, ShipError> {
+    // With TLS the connector dials, and the name here is never resolved.
+    let address = match &route.endpoint {
+        Endpoint::Tls(_) => "http://collector".to_owned(),
+        plain => plain.to_string(),
+    };
+    let address = tonic::transport::Endpoint::from_shared(address)
         .map_err(|error| ShipError::Unreachable(error.to_string()))?
         .connect_timeout(CONNECT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
         .keep_alive_while_idle(true);
-    address.connect().await.map_err(|error| ShipError::Unreachable(root_cause(&error)))
+    let channel = match (&route.endpoint, &route.tls) {
+        (Endpoint::Tls(endpoint), Some(tls)) => address.connect_with_connector(tls.connector(endpoint)).await,
+        _ => address.connect().await,
+    };
+    channel.map_err(|error| ShipError::Unreachable(root_cause(&error)))
 }
 
 /// tonic's own text says "transport error"; the cause says which.
-fn root_cause(error: &dyn std::error::Error) -> String {
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

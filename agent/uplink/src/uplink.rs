@@ -10,8 +10,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::shipment::{Progress, Shipment};
-use crate::{Endpoint, Metrics, ShipError, UplinkState, UplinkStatus};
+use crate::certificates;
+use crate::shipment::{Ended, Progress, Shipment};
+use crate::{Metrics, Route, ShipError, UplinkState, UplinkStatus};
 
 /// One failure in this time is logged; what lies between shows in the status and the metrics.
 const LOG_EVERY: Duration = Duration::from_secs(60);
@@ -27,11 +28,14 @@ pub struct Uplink {
 }
 
 impl Uplink {
-    /// Starts to ship what `recorder` writes to `endpoint`; its metrics are named in `registry`.
+    /// Starts to ship what `recorder` writes along `route`; its metrics are named in `registry`.
     ///
     /// Never fails: a collector that is not there is waited for. Must be called within a tokio runtime.
     #[must_use]
-    pub fn start(recorder: Recorder, endpoint: Endpoint, registry: &mut Registry) -> Self {
+    pub fn start(recorder: Recorder, route: Route, registry: &mut Registry) -> Self {
+        if let Some(tls) = route.tls() {
+            certificates::register(tls.clone(), registry);
+        }
         let metrics = Metrics::default();
         metrics.register(registry);
         let acked_seq = recorder.status().acked_seq;
@@ -44,7 +48,7 @@ impl Uplink {
             let mut state = state;
             tokio::select! {
                 () = stopped.cancelled() => {}
-                () = ship(&mut state, &endpoint, &hurried) => {}
+                () = ship(&mut state, &route, &hurried) => {}
             }
             state.set(UplinkState::Stopped, None);
         });
@@ -111,14 +115,20 @@ impl Drop for Uplink {
 }
 
 /// Ships until the spool is closed and all of it is acknowledged.
-async fn ship(state: &mut State, endpoint: &Endpoint, hurry: &Notify) {
+async fn ship(state: &mut State, route: &Route, hurry: &Notify) {
+    let endpoint = route.endpoint();
     let mut backoff = Backoff::default();
     let mut logged: Option<Instant> = None;
     loop {
         let (recorder, metrics) = (state.recorder.clone(), state.metrics.clone());
-        let ended = Shipment { recorder: &recorder, metrics: &metrics, progress: state }.run(endpoint).await;
+        let ended = Shipment { recorder: &recorder, metrics: &metrics, progress: state }.run(route).await;
         let flowed = state.status.borrow().connected;
-        let Err(error) = ended else { return };
+        let error = match ended {
+            Ok(Ended::Shipped) => return,
+            // Nothing failed: the next connection verifies certificates anew.
+            Ok(Ended::Aged) => continue,
+            Err(error) => error,
+        };
         metrics.failures.inc();
         if flowed {
             backoff.reset();

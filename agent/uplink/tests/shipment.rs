@@ -7,7 +7,7 @@ use std::time::Duration;
 use callgate_audit::{Recorder, SpoolConfig};
 use callgate_collector::{Listen, Server, Store, serve};
 use callgate_model::{AgentRecord, AgentState, RecordKind, StreamId};
-use callgate_uplink::{Endpoint, Uplink, UplinkState};
+use callgate_uplink::{Endpoint, Route, Uplink, UplinkState};
 use prometheus_client::registry::Registry;
 
 /// Tells the test binary, run again as a child, to be a collector: store and socket.
@@ -42,7 +42,7 @@ impl Bench {
 
     fn uplink(&self, recorder: &Recorder) -> Uplink {
         let endpoint: Endpoint = format!("unix:{}", self.path("socket").display()).parse().unwrap();
-        Uplink::start(recorder.clone(), endpoint, &mut Registry::default())
+        Uplink::start(recorder.clone(), plain(endpoint), &mut Registry::default())
     }
 
     /// Every chain is whole and ends at `last_seq`, each record stored once.
@@ -52,6 +52,10 @@ impl Bench {
         assert_eq!(report.streams.len(), 1);
         assert_eq!((report.streams[0].records, report.streams[0].last.seq), (last_seq, last_seq));
     }
+}
+
+fn plain(endpoint: Endpoint) -> Route {
+    Route::new(endpoint, None).unwrap()
 }
 
 fn stream() -> StreamId {
@@ -86,7 +90,7 @@ async fn ships_everything_and_frees_the_spool() {
     let server = bench.collector("store").await;
     let mut registry = Registry::default();
     let endpoint: Endpoint = server.endpoint().parse().unwrap();
-    let uplink = Uplink::start(recorder.clone(), endpoint, &mut registry);
+    let uplink = Uplink::start(recorder.clone(), plain(endpoint), &mut registry);
     write(&recorder, 0, 5_000);
     assert!(uplink.drain(PATIENCE).await);
     let status = uplink.status();
@@ -124,7 +128,7 @@ async fn goes_on_over_tcp_and_after_restarts_of_either_side() {
     write(&recorder, 600, 300);
     let store = Store::open(&bench.path("store")).unwrap();
     let server = serve(store, "127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let uplink = Uplink::start(recorder.clone(), server.endpoint().parse().unwrap(), &mut Registry::default());
+    let uplink = Uplink::start(recorder.clone(), plain(server.endpoint().parse().unwrap()), &mut Registry::default());
     assert!(uplink.drain(PATIENCE).await);
     drop(uplink);
     server.stop().await;
@@ -197,7 +201,7 @@ async fn kill_9_of_the_collector_leaves_no_gap_and_no_duplicate() {
     let recorder = bench.recorder("spool");
     let endpoint: Endpoint = format!("unix:{}", bench.path("socket").display()).parse().unwrap();
     let mut registry = Registry::default();
-    let uplink = Uplink::start(recorder.clone(), endpoint, &mut registry);
+    let uplink = Uplink::start(recorder.clone(), plain(endpoint), &mut registry);
     let writer = {
         let recorder = recorder.clone();
         std::thread::spawn(move || {
@@ -244,7 +248,7 @@ async fn processes_share_one_store() {
         let (socket, stream) = (bench.path(name).with_extension("sock"), StreamId(format!("node/{name}")));
         let recorder = Recorder::open(SpoolConfig::new(bench.path(name), stream)).unwrap().0;
         let endpoint: Endpoint = format!("unix:{}", socket.display()).parse().unwrap();
-        let uplink = Uplink::start(recorder.clone(), endpoint, &mut Registry::default());
+        let uplink = Uplink::start(recorder.clone(), plain(endpoint), &mut Registry::default());
         all.push((collector_process(&bench.path("shared"), &socket), recorder, uplink));
     }
     for from in (0..2_000).step_by(100) {

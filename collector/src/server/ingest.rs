@@ -8,10 +8,12 @@ use callgate_model::StreamId;
 use callgate_proto::v1::ingest_server::Ingest;
 use callgate_proto::v1::{Ack, Hello, SealedRecord, ShipReply, ShipRequest, Welcome, ship_reply, ship_request};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::rights::{PeerInfo, too_old};
 use crate::{Head, Ingested, Store, StoreError};
 
 /// Most shipments at once; one more is told to come back.
@@ -48,7 +50,8 @@ impl Ingest for Shipping {
             return Err(Status::resource_exhausted("too many shipments at once, try again later"));
         };
         let (replies, answer) = mpsc::channel(REPLIES);
-        let shipment = Shipment { store: self.store.clone(), batches: request.into_inner(), replies };
+        let peer = PeerInfo::of(&request)?;
+        let shipment = Shipment { store: self.store.clone(), peer, batches: request.into_inner(), replies };
         let stop = self.stop.clone();
         tokio::spawn(async move {
             let _permit = permit;
@@ -60,6 +63,7 @@ impl Ingest for Shipping {
 
 struct Shipment {
     store: Store,
+    peer: PeerInfo,
     batches: Streaming<ShipRequest>,
     replies: mpsc::Sender<Reply>,
 }
@@ -77,6 +81,8 @@ impl Shipment {
             Some(_) => return Err(Status::invalid_argument("the first message must be `hello`")),
             None => return Ok(()),
         };
+        // Before anything is told of the stream: its head is not for others.
+        self.peer.may_write(stream.0.split('/').next().unwrap_or_default())?;
         let head = self.blocking(&stream, |store, stream| store.resume(stream)).await?;
         tracing::info!(%stream, last_seq = head.map_or(0, |head| head.seq), "shipment begins");
         let welcome = Welcome {
@@ -102,6 +108,7 @@ impl Shipment {
         let first = tokio::select! {
             message = self.batches.message() => message?,
             () = stop.cancelled() => return Err(Status::unavailable("the collector is shutting down")),
+            () = until(self.peer.until) => return Err(too_old()),
         };
         let Some(first) = first else { return Ok(None) };
         let mut records = records_of(first, stream)?;
@@ -145,6 +152,14 @@ impl Shipment {
             }
             Err(_) => Err(Status::internal("the store failed")),
         }
+    }
+}
+
+/// Waits for the end of a connection's time, if it has one.
+async fn until(time: Option<std::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(Instant::from_std(time)).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Where the collector listens, and the connections from there.
 //!
 //! A unix socket is made with mode 0600 and asks the [`PeerGuard`] about each peer.
-//! A TCP port cannot know its peer's process. Workloads are kept from it by the agent: every connection of an enrolled
+//! A port with TLS takes whoever shows a certificate; what that allows is for the services to ask ([`rights`](super::rights)).
+//! A port without is for loopback addresses alone, and cannot know its peer's process. Workloads are kept from it by the agent: every connection of an enrolled
 //! cgroup goes to the proxy, and the proxy refuses the ports of Callgate itself as destinations (`own_port`).
 
 use std::fmt;
@@ -11,10 +12,11 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use callgate_mtls::{HandshakeError, ServerStream, ServerTls};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -22,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
+use super::rights::PeerInfo;
 use super::{PeerGuard, ServeError};
 
 /// Most connections at once; further ones wait in the kernel's queue.
@@ -29,11 +32,18 @@ const CONNECTIONS_MAX: usize = 1_024;
 /// Pause after `accept` failed: out of descriptors, which only others can free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where to listen: `127.0.0.1:4700`, `[::1]:4700` or `unix:/run/callgate/collector.sock`.
+/// Most handshakes at once: strangers may take no more places than that from those who have certificates.
+const HANDSHAKES_MAX: usize = 128;
+/// Refused handshakes are logged at most this often; anybody can cause one.
+const REFUSAL_EVERY: Duration = Duration::from_secs(1);
+
+/// Where to listen: `https://0.0.0.0:4700`, `127.0.0.1:4700`, `[::1]:4700` or `unix:/run/callgate/collector.sock`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Listen {
-    /// A loopback address; port 0 lets the kernel choose.
+    /// A loopback address, plain text; port 0 lets the kernel choose.
     Tcp(SocketAddr),
+    /// Any address, with TLS.
+    Tls(SocketAddr),
     /// A unix socket.
     Unix(PathBuf),
 }
@@ -42,11 +52,13 @@ pub enum Listen {
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum ListenError {
     /// Not an address.
-    #[error("`{0}` is no address to listen on: expected `127.0.0.1:PORT`, `[::1]:PORT` or `unix:/absolute/path`")]
+    #[error(
+        "`{0}` is no address to listen on: expected `https://ADDRESS:PORT`, `127.0.0.1:PORT`, `[::1]:PORT` or `unix:/absolute/path`"
+    )]
     Malformed(String),
     /// Reachable from elsewhere.
     #[error(
-        "`{0}` can be reached from other hosts, and this version speaks plain text: listen on a loopback address or a unix socket"
+        "`{0}` can be reached from other hosts, which takes TLS: `https://{0}`, or listen on a loopback address or a unix socket"
     )]
     NotLoopback(String),
 }
@@ -69,6 +81,9 @@ impl FromStr for Listen {
     type Err = ListenError;
     fn from_str(text: &str) -> Result<Self, ListenError> {
         let malformed = || ListenError::Malformed(text.into());
+        if let Some(address) = text.strip_prefix("https://") {
+            return address.parse().map(Self::Tls).map_err(|_| malformed());
+        }
         match text.strip_prefix("unix:") {
             Some(path) if Path::new(path).is_absolute() => Ok(Self::Unix(path.into())),
             Some(_) => Err(malformed()),
@@ -81,6 +96,7 @@ impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "{address}"),
+            Self::Tls(address) => write!(f, "https://{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -112,13 +128,19 @@ impl Drop for SocketFile {
 }
 
 /// Binds.
-pub(super) async fn bind(listen: Listen, guard: PeerGuard) -> Result<Bound, ServeError> {
+pub(super) async fn bind(listen: Listen, guard: PeerGuard, tls: Option<ServerTls>) -> Result<Bound, ServeError> {
     let failed = |source| ServeError::Bind { listen: listen.to_string(), source };
     let (endpoint, file, listener) = match &listen {
         Listen::Tcp(address) => {
             let listener = TcpListener::bind(address).await.map_err(failed)?;
             let address = listener.local_addr().map_err(failed)?;
             (format!("http://{address}"), None, Listener::Tcp(listener))
+        }
+        Listen::Tls(address) => {
+            let tls = tls.ok_or_else(|| ServeError::NoCertificates(listen.to_string()))?;
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            let address = listener.local_addr().map_err(failed)?;
+            (format!("https://{address}"), None, Listener::Tls(listener, tls))
         }
         Listen::Unix(path) => {
             let listener = bind_unix(path).await?;
@@ -135,12 +157,16 @@ pub(super) async fn bind(listen: Listen, guard: PeerGuard) -> Result<Bound, Serv
 
 enum Listener {
     Tcp(TcpListener),
+    Tls(TcpListener, ServerTls),
     Unix(UnixListener, PeerGuard),
 }
 
 async fn accept(listener: Listener, peers: mpsc::Sender<io::Result<Peer>>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let shaking = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let refusals = Arc::new(Refusals::default());
     loop {
+        let Ok(handshake) = Arc::clone(&shaking).acquire_owned().await else { return };
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -155,26 +181,75 @@ async fn accept(listener: Listener, peers: mpsc::Sender<io::Result<Peer>>) {
                 continue;
             }
         };
-        if peers.send(Ok(Peer { stream, _permit: permit })).await.is_err() {
+        let stream = match stream {
+            Accepted::Ready(stream) => stream,
+            Accepted::Raw(stream, address, tls) => {
+                let (peers, refusals) = (peers.clone(), Arc::clone(&refusals));
+                tokio::spawn(async move {
+                    match tls.accept(stream).await {
+                        Ok((stream, client)) => {
+                            drop(handshake);
+                            let info = PeerInfo {
+                                client: Some(Arc::new(client)),
+                                until: Some(Instant::now() + tls.connection_max()),
+                            };
+                            let peer = Peer { stream: Stream::Tls(Box::new(stream)), info, _permit: permit };
+                            let _ = peers.send(Ok(peer)).await;
+                        }
+                        Err(error) => refusals.tell(address, &error),
+                    }
+                });
+                continue;
+            }
+        };
+        if peers.send(Ok(Peer { stream, info: PeerInfo::default(), _permit: permit })).await.is_err() {
             return;
         }
     }
 }
 
+/// Refused handshakes, for the log.
+#[derive(Default)]
+struct Refusals(Mutex<(Option<Instant>, u64)>);
+
+impl Refusals {
+    fn tell(&self, peer: SocketAddr, error: &HandshakeError) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.0.is_some_and(|at| at.elapsed() < REFUSAL_EVERY) {
+            state.1 += 1;
+            return;
+        }
+        let unsaid = std::mem::take(&mut state.1);
+        state.0 = Some(Instant::now());
+        tracing::warn!(%peer, %error, unsaid, "refused a connection");
+    }
+}
+
+/// Somebody who was let in, or who has to show a certificate first.
+enum Accepted {
+    Ready(Stream),
+    Raw(TcpStream, SocketAddr, ServerTls),
+}
+
 impl Listener {
     /// The next peer; none if it was refused.
-    async fn accept(&self) -> io::Result<Option<Stream>> {
+    async fn accept(&self) -> io::Result<Option<Accepted>> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Some(Stream::Tcp(stream)))
+                Ok(Some(Accepted::Ready(Stream::Tcp(stream))))
+            }
+            Self::Tls(listener, tls) => {
+                let (stream, address) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Some(Accepted::Raw(stream, address, tls.clone())))
             }
             Self::Unix(listener, guard) => {
                 let (stream, _) = listener.accept().await?;
                 let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
                 if guard.allows(pid) {
-                    return Ok(Some(Stream::Unix(stream)));
+                    return Ok(Some(Accepted::Ready(Stream::Unix(stream))));
                 }
                 tracing::warn!(pid, "refused a peer that sits in an enrolled cgroup, or that cannot be known");
                 Ok(None)
@@ -208,23 +283,28 @@ async fn bind_unix(path: &Path) -> Result<UnixListener, ServeError> {
 /// A connection that counts against the limit as long as it lives.
 pub(super) struct Peer {
     stream: Stream,
+    info: PeerInfo,
     _permit: OwnedSemaphorePermit,
 }
 
 enum Stream {
     Tcp(TcpStream),
+    Tls(Box<ServerStream>),
     Unix(UnixStream),
 }
 
 impl Connected for Peer {
-    type ConnectInfo = ();
-    fn connect_info(&self) {}
+    type ConnectInfo = PeerInfo;
+    fn connect_info(&self) -> PeerInfo {
+        self.info.clone()
+    }
 }
 
 macro_rules! forward {
     ($self:ident, $poll:ident, $($argument:expr),*) => {
         match &mut $self.get_mut().stream {
             Stream::Tcp(stream) => Pin::new(stream).$poll($($argument),*),
+            Stream::Tls(stream) => Pin::new(stream).$poll($($argument),*),
             Stream::Unix(stream) => Pin::new(stream).$poll($($argument),*),
         }
     };
@@ -253,14 +333,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_loopback_and_absolute_paths() {
-        for text in ["127.0.0.1:4700", "127.8.0.1:0", "[::1]:4700", "unix:/run/x.sock"] {
+    fn plain_text_is_for_loopback_and_unix_sockets() {
+        for text in ["127.0.0.1:4700", "127.8.0.1:0", "[::1]:4700", "unix:/run/x.sock", "https://0.0.0.0:4700"] {
             assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);
         }
         for text in ["0.0.0.0:4700", "[::]:4700", "10.0.0.7:1", "[fe80::1]:1"] {
             assert!(matches!(text.parse::<Listen>(), Err(ListenError::NotLoopback(_))), "{text}");
         }
-        for text in ["", "4700", "localhost:4700", "unix:", "unix:x.sock", "tcp://127.0.0.1:1"] {
+        for text in ["", "4700", "localhost:4700", "unix:", "unix:x.sock", "tcp://127.0.0.1:1", "https://x:1"] {
             assert!(matches!(text.parse::<Listen>(), Err(ListenError::Malformed(_))), "{text}");
         }
     }

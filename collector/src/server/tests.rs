@@ -149,8 +149,8 @@ async fn remote_addresses_are_checked() {
     for address in ["http://10.0.0.7:4700", "http://collector:4700"] {
         assert!(matches!(Remote::connect(address).await, Err(RemoteError::NotLoopback(_))), "{address}");
     }
-    for address in ["", "127.0.0.1:4700", "https://127.0.0.1:4700"] {
-        assert!(matches!(Remote::connect(address).await, Err(RemoteError::Address(_))), "{address}");
+    for address in ["", "127.0.0.1:4700", "https://127.0.0.1"] {
+        assert!(matches!(Remote::connect_with(address, None).await, Err(RemoteError::Address(_))), "{address}");
     }
     let error = Remote::connect("unix:/nonexistent/socket").await.unwrap_err().to_string();
     assert!(error.contains("no collector at `unix:/nonexistent/socket`"), "{error}");

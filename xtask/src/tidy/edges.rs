@@ -38,10 +38,11 @@ const CRATES: &[Crate] = &[
     krate("callgate-enroll", &["model"], KERNEL),
     krate("callgate-redirect", &["model", "ebpf-common"], &[]),
     krate("callgate-audit", &["model", "proto", "seal"], KERNEL),
-    krate("callgate-uplink", &["audit", "model", "proto", "seal"], KERNEL),
+    krate("callgate-uplink", &["audit", "model", "mtls", "proto", "seal"], KERNEL),
     krate("callgate-proxy", &["audit", "enroll", "identity", "mask", "model", "policy", "wire"], KERNEL),
     krate("callgate-proto", &["model"], KERNEL),
-    krate("callgate-collector", &["model", "proto", "seal"], KERNEL),
+    krate("callgate-mtls", &[], KERNEL),
+    krate("callgate-collector", &["model", "mtls", "proto", "seal"], KERNEL),
     krate(
         "callgate-daemon",
         &[

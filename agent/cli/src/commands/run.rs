@@ -47,7 +47,7 @@ pub struct RunArgs {
     /// Name of the workload in policies and records: it becomes `run/NAME` [default: CMD's file name]
     #[arg(long = "as", value_name = "NAME")]
     name: Option<WorkloadName>,
-    /// Collector to ship records to: http://ADDRESS:PORT or unix:PATH [default: an embedded one]
+    /// Collector to ship records to: https://HOST:PORT (with the configuration's [collector_tls]), http://ADDRESS:PORT or unix:PATH [default: an embedded one]
     #[arg(long, value_name = "URL")]
     collector: Option<String>,
     /// Refuse nothing, record every would-be verdict

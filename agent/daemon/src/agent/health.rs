@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use callgate_model::{AgentRecord, AgentState, RecordKind};
 use callgate_proto::v1::{SpoolStatus, StatusReply, UplinkStatus};
+use callgate_uplink::{EXPIRY_WARNING, days_until};
 use tracing::{error, info, warn};
 
 use super::enrolling::workload_uids;
@@ -16,6 +17,11 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Causes of alarms that are looked at each [`LOOK`].
 const SPOOL_FAILED: &str = "audit spool failed";
 const DISK_FULL: &str = "audit disk full";
+
+/// Causes of alarms about the certificates towards the collector.
+const CERTIFICATES: &str = "certificates";
+const CERTIFICATE_EXPIRY: &str = "certificate expiry";
+const COLLECTOR_EXPIRY: &str = "collector certificate expiry";
 
 /// Cause of alarms about policies.
 const POLICIES: &str = "policies";
@@ -85,12 +91,34 @@ impl Agent {
             let agent = Arc::clone(&self);
             let looked = tokio::task::spawn_blocking(move || {
                 let _faults = agent.faults();
+                agent.look_at_certificates();
                 if agent.run.is_none() {
                     agent.keep_enrolled();
                 }
             });
             if let Err(error) = looked.await {
                 error!(%error, "a look after enrolments failed");
+            }
+        }
+    }
+
+    /// Alarms while certificates that were put in place cannot be used, and while one ends soon.
+    fn look_at_certificates(&self) {
+        let Some(tls) = &self.collector_tls else { return };
+        let condition = tls.condition();
+        let fault =
+            condition.fault.map(|fault| format!("changed certificates are not used, the last good ones are: {fault}"));
+        let soon = |whose: &str, expires: SystemTime| {
+            let days = days_until(expires);
+            let ends = if days < 0 { "has expired".to_owned() } else { format!("expires in {days} days") };
+            (expires <= SystemTime::now() + EXPIRY_WARNING).then(|| format!("{whose} certificate {ends}"))
+        };
+        let own = soon("the agent's", condition.certificate.expires);
+        let theirs = tls.collector_expires().and_then(|expires| soon("the collector's", expires));
+        for (cause, text) in [(CERTIFICATES, fault), (CERTIFICATE_EXPIRY, own), (COLLECTOR_EXPIRY, theirs)] {
+            match text {
+                Some(text) => self.alarm(cause, &text),
+                None => self.calm(cause),
             }
         }
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use callgate_collector::{
     Filter, Following, Head, Kind, Page, Remote, Report, Search, SessionSearch, SessionsPage, Store, StoreError,
-    StoredRecord, Tail,
+    StoredRecord, Tail, TlsFiles,
 };
 use callgate_model::{CallId, SessionId, StreamId};
 use callgate_proto::v1::SealedRecord;
@@ -24,9 +24,32 @@ pub(crate) struct SourceArgs {
     /// Directory of the store
     #[arg(long, value_name = "DIR", default_value = "/var/lib/callgate/store", conflicts_with = "collector")]
     pub store: PathBuf,
-    /// Ask a collector instead: `http://127.0.0.1:PORT` or `unix:PATH`
+    /// Ask a collector instead: `https://HOST:PORT`, `http://127.0.0.1:PORT` or `unix:PATH`
     #[arg(long, value_name = "URL")]
     pub collector: Option<String>,
+    #[command(flatten)]
+    pub tls: CollectorTlsArgs,
+}
+
+/// A reader's certificate, for a collector at `https://…`.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct CollectorTlsArgs {
+    /// CAs that vouch for the collector (PEM), for `https://…`
+    #[arg(long = "collector-ca", value_name = "FILE", requires_all = ["cert", "key", "collector"])]
+    pub ca: Option<PathBuf>,
+    /// Your certificate (PEM)
+    #[arg(id = "cert", long = "collector-cert", value_name = "FILE", requires = "ca")]
+    pub cert: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(id = "key", long = "collector-key", value_name = "FILE", requires = "ca")]
+    pub key: Option<PathBuf>,
+}
+
+impl CollectorTlsArgs {
+    fn files(&self) -> Option<TlsFiles> {
+        let (Some(ca), Some(cert), Some(key)) = (&self.ca, &self.cert, &self.key) else { return None };
+        Some(TlsFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
+    }
 }
 
 /// An open place to read from.
@@ -60,7 +83,7 @@ impl SourceArgs {
             return Ok(Source::Files(store?));
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let remote = runtime.block_on(Remote::connect(address))?;
+        let remote = runtime.block_on(Remote::connect_with(address, self.tls.files().as_ref()))?;
         Ok(Source::Collector(Box::new(Asked { remote, runtime, address: address.clone() })))
     }
 }

@@ -196,7 +196,7 @@ fn an_event_that_is_not_there_fails() {
     let args = ExplainArgs {
         event: CallId::new(),
         policy: policies.path().to_owned(),
-        source: SourceArgs { store: Path::new(directory.path()).to_owned(), collector: None },
+        source: SourceArgs { store: Path::new(directory.path()).to_owned(), collector: None, tls: Default::default() },
     };
     let code = run(&args, &mut Vec::new()).unwrap();
     assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::FAILURE));

@@ -1,0 +1,170 @@
+//! What a certificate says: until when, and whom it names.
+//!
+//! A client is one or more of: a node, which writes the streams `NODE/…`; a reader, who asks for records.
+//! Names are URIs (`callgate://node/NODE`, `callgate://reader/NAME`) in the subject's alternative names. A certificate
+//! without any such URI names nodes by its DNS names, so that what other tools issue to hosts can be used. Compared byte
+//! by byte, and a wildcard names nobody: no agent writes into another's chain by a spelling.
+
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::CertificateDer;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+/// What precedes a node's name in a URI.
+pub(crate) const NODE: &str = "callgate://node/";
+/// What precedes a reader's.
+pub(crate) const READER: &str = "callgate://reader/";
+
+/// A leaf certificate, as far as it matters here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Certificate {
+    /// End of its validity.
+    pub expires: SystemTime,
+    /// Whom it names, as a client.
+    pub client: Client,
+}
+
+/// Whom a client's certificate names, and so what it may do.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Client {
+    nodes: Vec<String>,
+    readers: Vec<String>,
+}
+
+impl Certificate {
+    /// Reads a certificate; none if it is not one.
+    pub(crate) fn read(der: &CertificateDer<'_>) -> Option<Self> {
+        let (_, parsed) = X509Certificate::from_der(der).ok()?;
+        let until = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+        let expires = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(until))?;
+        let (mut names, mut client, mut ours) = (Vec::new(), Client::default(), false);
+        // An error is an extension that stands twice: whoever made that must not name anybody.
+        for name in parsed.subject_alternative_name().ok()?.iter().flat_map(|names| &names.value.general_names) {
+            match name {
+                GeneralName::DNSName(name) if !name.contains(['*', '/']) => names.push((*name).to_owned()),
+                GeneralName::URI(uri) => {
+                    ours |= uri.starts_with("callgate://");
+                    client.nodes.extend(named(uri, NODE));
+                    client.readers.extend(named(uri, READER));
+                }
+                _ => {}
+            }
+        }
+        if !ours {
+            client.nodes = names;
+        }
+        Some(Self { expires, client })
+    }
+}
+
+fn named(uri: &str, prefix: &str) -> Option<String> {
+    let name = uri.strip_prefix(prefix)?;
+    (!name.is_empty() && !name.contains(['*', '/', '?', '#', '%'])).then(|| name.to_owned())
+}
+
+impl Client {
+    /// Whether it may write the streams of `node`.
+    #[must_use]
+    pub fn is_node(&self, node: &str) -> bool {
+        self.nodes.iter().any(|name| name == node)
+    }
+
+    /// Whether it may ask for records.
+    #[must_use]
+    pub fn is_reader(&self) -> bool {
+        !self.readers.is_empty()
+    }
+
+    /// Every name, for a log or a refusal: `node/NAME` and `reader/NAME`.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let nodes = self.nodes.iter().map(|name| format!("node/{name}"));
+        nodes.chain(self.readers.iter().map(|name| format!("reader/{name}"))).collect()
+    }
+
+    /// Leaves the names that one of `patterns` matches: `node/shop-*`, `reader/*`.
+    pub(crate) fn keep(&mut self, patterns: &[String]) {
+        let listed = |name: String| patterns.iter().any(|pattern| matches(pattern, &name));
+        self.nodes.retain(|name| listed(format!("node/{name}")));
+        self.readers.retain(|name| listed(format!("reader/{name}")));
+    }
+}
+
+/// Whether `text` fits `pattern`, in which `*` is any run of characters.
+fn matches(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.len() >= last.len() && rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, SanType};
+
+    use super::*;
+
+    fn read(names: &[&str], uris: &[&str]) -> Client {
+        let mut params =
+            CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+        params.subject_alt_names.extend(uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())));
+        let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        Certificate::read(made.der()).unwrap().client
+    }
+
+    #[test]
+    fn nodes_by_uri_or_else_by_dns_name() {
+        let client = read(&["node-1", "node-1.example"], &[]);
+        assert!(client.is_node("node-1") && client.is_node("node-1.example") && !client.is_reader());
+        for other in ["node-2", "node", "NODE-1", "node-1.", "", "node-1/agent"] {
+            assert!(!client.is_node(other), "{other}");
+        }
+        // A reader's host name makes no node of it.
+        let client = read(&["laptop"], &["callgate://reader/kim"]);
+        assert!(client.is_reader() && !client.is_node("laptop"));
+        let client = read(&["x"], &["callgate://node/a", "callgate://node/b", "https://c"]);
+        assert_eq!(client.names(), ["node/a", "node/b"]);
+    }
+
+    #[test]
+    fn wildcards_and_odd_uris_name_nobody() {
+        let client = read(&["*.example"], &[]);
+        assert!(client.names().is_empty() && !client.is_node("*.example") && !client.is_node("a.example"));
+        for uri in
+            ["callgate://node/", "callgate://node/*", "callgate://node/a/b", "callgate://node/a?b", "callgate://x/y"]
+        {
+            assert_eq!(read(&["dns"], &[uri]), Client::default(), "{uri}");
+        }
+        assert!(read(&[], &[]).names().is_empty());
+        assert_eq!(Certificate::read(&CertificateDer::from_slice(b"no certificate")), None);
+    }
+
+    #[test]
+    fn patterns_leave_the_names_that_they_match() {
+        let mut client = read(&[], &["callgate://node/shop-1", "callgate://node/bank-1", "callgate://reader/kim"]);
+        client.keep(&["node/shop-*".into(), "reader/*".into()]);
+        assert_eq!(client.names(), ["node/shop-1", "reader/kim"]);
+        client.keep(&["node/shop-2".into()]);
+        assert!(client.names().is_empty() && !client.is_reader());
+        for (pattern, text, fits) in [
+            ("a*c", "abc", true),
+            ("a*c", "ac", true),
+            ("a*a", "a", false),
+            ("*", "", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-c", false),
+            ("abc", "abcd", false),
+        ] {
+            assert_eq!(matches(pattern, text), fits, "{pattern} {text}");
+        }
+    }
+}
