@@ -100,8 +100,14 @@ impl Ground {
         }
     }
 
-    /// One round of `row` on `way`.
-    pub fn load(&self, row: &Row, way: Way, extent: &Extent) -> Result<LoadReport> {
+    /// One round of `row` on `way`; `before_start` runs when the connections are open and nothing was called yet.
+    pub fn load(
+        &self,
+        row: &Row,
+        way: Way,
+        extent: &Extent,
+        before_start: impl FnOnce() -> Result<()>,
+    ) -> Result<LoadReport> {
         let (place, trusted) = match way {
             Way::Direct => (Place::here(), "upstream.pem"),
             Way::Relay => (Place::here().cgroup_path(&self.relayed), "upstream.pem"),
@@ -136,9 +142,13 @@ impl Ground {
         if row.fresh {
             command.arg("--fresh");
         }
-        let finished = run(command, PATIENCE)?.ok()?;
-        let mut report: LoadReport =
-            serde_json::from_str(finished.stdout.trim()).context("the load generator's report")?;
+        command.arg("--hold");
+        let mut load = Running::start(command)?;
+        load.line(PATIENCE, |line| line.contains("\"open\""))?;
+        before_start()?;
+        load.write("\n")?;
+        let line = load.line(PATIENCE, |line| line.contains("\"calls\""))?;
+        let mut report: LoadReport = serde_json::from_str(&line).context("the load generator's report")?;
         let latencies = std::mem::take(&mut report.latencies);
         ensure!(report.calls > 0 && report.status(200) == report.calls, "{} {way:?}: {report:?}", row.name);
         Ok(LoadReport { latencies, ..report })

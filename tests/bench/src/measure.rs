@@ -95,14 +95,14 @@ pub fn row(ground: &mut Ground, row: &'static Row, extent: &Extent) -> Result<Me
 
 fn round(ground: &Ground, row: &Row, way: Way, extent: &Extent, latencies: &mut Latencies) -> Result<Round> {
     let between = ground.between(way);
-    let before = match between {
-        Some(pid) => {
+    let mut before = 0.0;
+    let report = ground.load(row, way, extent, || {
+        if let Some(pid) = between {
             process::forget_peak(pid)?;
-            process::cpu_seconds(pid)?
+            before = process::cpu_seconds(pid)?;
         }
-        None => 0.0,
-    };
-    let report = ground.load(row, way, extent)?;
+        Ok(())
+    })?;
     let (cpu_s, peak_mib) = match between {
         Some(pid) => (process::cpu_seconds(pid)? - before, process::peak_mib(pid)?),
         None => (0.0, 0.0),

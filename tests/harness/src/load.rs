@@ -68,6 +68,8 @@ pub struct LoadConfig {
     pub rate: Option<f64>,
     /// A new connection for each call.
     pub fresh: bool,
+    /// Called before the first call; the clock starts when it returns.
+    pub before_start: Option<fn() -> Result<()>>,
     /// Longest wait for a connection, and for an answer.
     pub timeout: Duration,
     /// Pause of a stream after a failed call: a refusal costs nothing, and would be counted by the million.
@@ -90,6 +92,7 @@ impl LoadConfig {
             duration: None,
             rate: None,
             fresh: false,
+            before_start: None,
             timeout: Duration::from_secs(10),
             pause_after_error: Duration::from_millis(1),
         }
@@ -126,16 +129,27 @@ pub fn run_with_outcomes(config: LoadConfig, file: Option<PathBuf>) -> Result<Lo
 async fn drive(config: LoadConfig) -> Result<LoadReport> {
     let (connections, streams) = (config.connections, config.streams);
     let target = Arc::new(Target::of(config).await?);
+    let mut all = Tally::default();
+    let links: Vec<Arc<Link>> = (0..connections).map(|_| Arc::default()).collect();
+    // Who measures latency wants it of calls, not of the handshakes before the first ones.
+    let measured = target.config.rate.is_some() || target.config.before_start.is_some();
+    if measured && !target.config.fresh {
+        for link in &links {
+            // Where that fails, the first call says how.
+            link.open(&target, &mut all).await;
+        }
+    }
+    if let Some(before_start) = target.config.before_start {
+        before_start()?;
+    }
     let start = Instant::now();
     let pace = Arc::new(Pace::of(&target.config, connections * streams));
     let mut lanes = JoinSet::new();
-    for _ in 0..connections {
-        let link = Arc::new(Link::default());
+    for link in links {
         for _ in 0..streams {
             lanes.spawn(call_in_turn(Arc::clone(&target), Arc::clone(&pace), Arc::clone(&link)));
         }
     }
-    let mut all = Tally::default();
     while let Some(tally) = lanes.join_next().await {
         all.add(tally.context("a lane panicked")?);
     }

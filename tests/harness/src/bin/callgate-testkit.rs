@@ -109,6 +109,9 @@ struct LoadOptions {
     /// A new connection for each call.
     #[arg(long)]
     fresh: bool,
+    /// Say `{"open":true}` when all connections are open, and start at a line on stdin.
+    #[arg(long)]
+    hold: bool,
     /// Longest wait for a connection or an answer. Unit: seconds.
     #[arg(long, default_value_t = 10.0)]
     timeout: f64,
@@ -176,6 +179,7 @@ fn generate_load(options: LoadOptions) -> Result<()> {
         body: vec![b'x'; options.body].into(),
         duration: options.seconds.map(Duration::from_secs_f64),
         fresh: options.fresh,
+        before_start: options.hold.then_some(hold as fn() -> Result<()>),
         timeout: Duration::from_secs_f64(options.timeout),
         ..LoadConfig::get(options.url, options.connections, options.calls)
     };
@@ -191,6 +195,12 @@ fn enter(netns: Option<&str>) -> Result<()> {
     let path = if netns.contains('/') { PathBuf::from(netns) } else { PathBuf::from("/run/netns").join(netns) };
     let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
     netns::enter_this_thread(&file)
+}
+
+fn hold() -> Result<()> {
+    say(&serde_json::json!({ "open": true }).to_string())?;
+    std::io::stdin().read_line(&mut String::new())?;
+    Ok(())
 }
 
 fn serve(address: SocketAddr, common: &Common) -> Result<()> {

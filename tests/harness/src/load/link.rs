@@ -44,6 +44,13 @@ impl Link {
         }
     }
 
+    /// Opens the connection, before there is a call.
+    pub async fn open(&self, target: &Target, tally: &mut Tally) {
+        if let Ok(sender) = self.sender(target, tally).await {
+            self.give_back(sender).await;
+        }
+    }
+
     async fn sender(&self, target: &Target, tally: &mut Tally) -> Result<Sender, Outcome> {
         let mut open = self.open.lock().await;
         // An idle connection that the other side closed carried nothing of this call: open a new one.
