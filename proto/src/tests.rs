@@ -192,3 +192,19 @@ fn a_chunk_above_its_bound_is_refused() {
     assert!(chunk(Chunk::MAX).is_ok());
     assert_eq!(chunk(Chunk::MAX + 1), Err(ProtoError::TooLarge("data")));
 }
+
+#[test]
+fn of_several_kinds_in_one_message_the_peek_sees_the_one_that_is_decoded() {
+    let bodies: Vec<_> = every_kind().into_iter().map(|kind| encode_record(&Record { time_us: 1, kind })).collect();
+    for first in &bodies {
+        for second in &bodies {
+            let both = [&first[..], second].concat();
+            let expected = match decode_record(&both).unwrap().kind {
+                RecordKind::Begin(begin) => Peek::Begin(begin.call),
+                RecordKind::End(end) => Peek::End(end.call),
+                _ => Peek::Other,
+            };
+            assert_eq!(peek(&both), Ok(expected));
+        }
+    }
+}

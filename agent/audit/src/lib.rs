@@ -26,4 +26,4 @@ pub use call::{EndFacts, OpenCall};
 pub use error::AuditError;
 pub use metrics::Metrics;
 pub use recorder::{Recorder, SpoolConfig, SpoolStatus};
-pub use spool::{Recovery, SpoolReader};
+pub use spool::{Recovery, Segment, SegmentEntry, SpoolReader, read_segment};

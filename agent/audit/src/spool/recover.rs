@@ -26,6 +26,9 @@ use crate::{AuditError, Metrics, SpoolConfig};
 
 /// Fewest segments that a full spool has, so that one that is not yet freed takes a small share. Source: 1/8 lost.
 const SEGMENTS_MIN: u64 = 8;
+/// Highest seq that a segment may begin with: beyond it counting on could wrap around.
+/// Source: ours; at a million records a second a chain gets there in 146,000 years.
+const FIRST_SEQ_MAX: u64 = 1 << 62;
 
 /// What opening a spool found and did.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -267,6 +270,10 @@ impl Chain {
         if self.segments.is_empty() && first_seq > FIRST_SEQ {
             // Those before were freed after acknowledgement; the collector holds the link between.
             self.verifier = Verifier::resume(first_seq - 1, header.prev);
+        }
+        if first_seq > FIRST_SEQ_MAX {
+            let detail = format!("no spool ever held record {first_seq}");
+            return Err(AuditError::Corrupt { file: path.into(), detail });
         }
         let expected = self.verifier.last_seq() + 1;
         if header.first_seq != first_seq || first_seq != expected || header.prev != self.verifier.head() {

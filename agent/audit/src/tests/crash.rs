@@ -217,3 +217,15 @@ fn a_call_whose_begin_was_freed_is_closed_too() {
     copy(dir.path(), crash_three.path(), true);
     assert_eq!(open(small(crash_three.path())).1.interrupted, [long.id()]);
 }
+
+#[test]
+fn a_segment_from_beyond_every_chain_is_refused_and_left_alone() {
+    for first_seq in [u64::MAX, u64::MAX - 1, 1 << 63] {
+        let dir = scratch();
+        let path = dir.path().join(Header::file_name(first_seq));
+        let bytes = Header { first_seq, prev: Hash([1; Hash::LEN]), stream: STREAM.into() }.encode();
+        fs::write(&path, &bytes).unwrap();
+        assert!(matches!(Recorder::open(config(dir.path())), Err(AuditError::Corrupt { .. })), "{first_seq}");
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+    }
+}
