@@ -35,6 +35,7 @@ pub fn run(data: &[u8]) -> bool {
             }
         }
     }
+    stays_masked(data);
     agrees_with_text(data);
     nothing_asked_nothing_done(data);
     found
@@ -49,6 +50,15 @@ fn mask(rules: &Arc<Rules>, content: Content, pieces: &[&[u8]]) -> (Vec<u8>, u64
     }
     masker.finish(&mut out).expect("small inputs are never too much");
     (out, masker.findings())
+}
+
+/// What was put in the place of findings is none, and does not make one with what stands beside it.
+fn stays_masked(data: &[u8]) {
+    for content in [Content::Text, Content::Json] {
+        let (once, _) = mask(&EVERY_WAY[0], content, &[data]);
+        let (twice, findings) = mask(&EVERY_WAY[0], content, &[&once]);
+        assert!(findings == 0 && twice == once, "{} and then {}", once.escape_ascii(), twice.escape_ascii());
+    }
 }
 
 /// A text that comes whole is masked as a stream is.
