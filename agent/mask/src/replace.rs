@@ -35,8 +35,9 @@ pub(crate) fn partial(detector: &Detector, found: &[u8]) -> Text {
             last
         }
         Partial::Domain => match found.iter().position(|byte| *byte == b'@').and_then(|at| found.get(at..)) {
-            Some(domain) => domain.to_vec(),
-            None => return Text::Label(detector.label),
+            // What was decoded may be no text, and would make none of the stream that it is put in.
+            Some(domain) if std::str::from_utf8(domain).is_ok() => domain.to_vec(),
+            _ => return Text::Label(detector.label),
         },
     };
     let mut text = format!("[{}:*", detector.name).into_bytes();

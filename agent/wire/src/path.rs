@@ -80,7 +80,8 @@ impl CanonicalPath {
     /// Segments that are not empty: 0 for `/` and `*`, 2 for `/v1/users` and `/v1/users/`.
     #[must_use]
     pub fn segments(&self) -> usize {
-        self.0.split('/').filter(|s| !s.is_empty() && *s != "*").count()
+        // Everything before the first slash is no segment: nothing, or the asterisk. `/*` has one, like any other.
+        self.0.split('/').skip(1).filter(|segment| !segment.is_empty()).count()
     }
 }
 
@@ -167,6 +168,7 @@ mod tests {
             ("/100%25", "/100%25", 1),
             ("/a%3Bb", "/a%3Bb", 1),
             ("/...", "/...", 1),
+            ("/v1/%2a/*", "/v1/*/*", 3),
         ] {
             let path = CanonicalPath::parse(raw).unwrap();
             assert_eq!((path.as_str(), path.segments()), (canonical, segments), "{raw}");

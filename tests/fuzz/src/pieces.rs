@@ -33,7 +33,7 @@ mod tests {
                 assert_eq!(pieces.concat(), data);
                 ways += 1;
             });
-            assert!(ways >= 2 && ways <= 3 + super::CUTS_MAX);
+            assert!((2..=3 + super::CUTS_MAX).contains(&ways));
         }
     }
 }
