@@ -25,8 +25,11 @@ pub fn run(data: &[u8]) -> bool {
 /// The records of a whole segment in two.
 fn halves(bytes: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let Plain { first_seq, prev, stream, entries, length } = plain(bytes)?;
+    if first_seq > u64::MAX / 2 {
+        return None;
+    }
     let in_order = entries.iter().zip(first_seq..).all(|((seq, ..), expected)| *seq == expected);
-    if !in_order || stream != STREAM || length < bytes.len() || first_seq > u64::MAX / 2 {
+    if !in_order || stream != STREAM || length < bytes.len() {
         return None;
     }
     let (first, second) = entries.split_at(entries.len().div_ceil(2));
