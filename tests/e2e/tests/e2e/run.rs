@@ -202,7 +202,11 @@ fn a_second_interrupt_ends_a_run_at_once() -> Result<()> {
     site.write("run.toml", &text)?;
     let nowhere = format!("unix:{}", site.path("nowhere.sock").display());
     for (signal, code) in [(rustix::process::Signal::INT, 130), (rustix::process::Signal::TERM, 143)] {
-        let mut running = Running::start(site.run(&["--collector", &nowhere], &["echo", "done"])?)?;
+        // Whoever started these tests in the background has SIGINT ignored, and `run` heeds that.
+        let run = site.run(&["--collector", &nowhere], &["echo", "done"])?;
+        let mut heeding = std::process::Command::new("env");
+        heeding.arg("--default-signal=INT,TERM").arg(run.get_program()).args(run.get_args());
+        let mut running = Running::start(heeding)?;
         running.line(WITHIN, |line| line == "done")?;
         // Before the end begins to wait a signal is for CMD, and afterwards for the waiting.
         let begun = Instant::now();
