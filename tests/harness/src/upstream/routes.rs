@@ -76,7 +76,7 @@ pub(super) async fn answer(
         return Ok(Response::new(mirror(body, entry, log.clone(), None)));
     }
     let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
-    if kind.starts_with(b"application/grpc") {
+    if kind.starts_with(b"application/grpc") && words.first() != Some(&"echo") {
         let ok = HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
         return Ok(with_type("application/grpc", mirror(body, entry, log.clone(), Some(ok))));
     }
@@ -107,7 +107,6 @@ pub(super) async fn answer(
         (_, ["status", _]) => status(StatusCode::from_u16(number(1) as u16).unwrap_or(StatusCode::IM_A_TEAPOT)),
         (&Method::GET, ["cut", _]) => cut(number(1)),
         (&Method::GET, ["hang"]) => std::future::pending().await,
-        (&Method::POST, _) if bare::is_grpc(&head.headers) => bare::grpc(kept.into()),
         (&Method::POST | &Method::PUT | &Method::PATCH, _) => stored(&entry),
         (&Method::DELETE, _) => status(StatusCode::NO_CONTENT),
         _ => status(StatusCode::NOT_FOUND),
