@@ -116,7 +116,14 @@ pub(crate) fn open_to_read(path: &Path) -> Result<Option<Connection>, StoreError
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).at(path)?;
     connection.busy_timeout(BUSY).at(path)?;
-    match version(&connection, path)? {
+    // A writer that was killed may have left a journal that only a writer can roll back.
+    let found = version(&connection, path).or_else(|_| {
+        let writable = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let recovering = Connection::open_with_flags(path, writable).at(path)?;
+        recovering.busy_timeout(BUSY).at(path)?;
+        version(&recovering, path)
+    })?;
+    match found {
         0 => Ok(None),
         SCHEMA => Ok(Some(connection)),
         found => Err(StoreError::Schema { path: path.into(), found, expected: SCHEMA }),
