@@ -6,11 +6,12 @@
 
 mod base64;
 mod runs;
+mod tries;
 mod trigger;
 mod unit;
 mod view;
 
-pub(crate) use runs::Runs;
+pub(crate) use runs::{Runs, is_clean};
 pub(crate) use trigger::{Trigger, first};
 pub(crate) use view::View;
 

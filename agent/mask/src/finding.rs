@@ -40,7 +40,10 @@ impl Text {
 impl Finding {
     /// Of two that overlap the one with the lower rank gives its text: the earlier, then what goes on, then the
     /// longer, then the one that takes less decoding.
-    pub(crate) fn rank(&self) -> (u64, bool, Reverse<u64>, u8, usize) {
-        (self.start, !self.goes_on, Reverse(self.end), self.depth, self.row)
+    /// What goes on without a text comes before what has one (the rest of a group of base64): how long its pieces are
+    /// depends on the cut, so that length must not decide.
+    pub(crate) fn rank(&self) -> (u64, bool, bool, Reverse<u64>, u8, usize) {
+        let has_text = self.goes_on && !self.text.bytes().is_empty();
+        (self.start, !self.goes_on, has_text, Reverse(self.end), self.depth, self.row)
     }
 }

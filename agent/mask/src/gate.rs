@@ -4,9 +4,8 @@
 //! aho-corasick), groups of digits of certain shapes. They may name too many places, never too few.
 //! A custom detector brings a search of its own.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use aho_corasick::{AhoCorasick, MatchKind};
 use callgate_model::MaskKinds;
 
 use crate::custom::{CUSTOM_FROM, Detectors};
@@ -14,32 +13,15 @@ use crate::detectors::{DETECTORS, Detector, Leading, Outcome};
 use crate::window::{NeedMore, Window};
 
 mod digits;
+mod literals;
+mod look;
 mod shape;
 
+use literals::{LITERALS, Literals};
 pub(crate) use shape::Shapes;
 
 /// Most single bytes to look for. Source: memchr3.
 const BYTES_MAX: usize = 3;
-
-/// Every literal of the table, and which rows each may open. Compiled once per process: a constant in all but the
-/// language's eyes.
-static LITERALS: LazyLock<Option<Literals>> = LazyLock::new(|| {
-    let texts: Vec<&str> = DETECTORS.iter().flat_map(|detector| detector.gate.literals).copied().collect();
-    let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(&texts).ok()?;
-    // Where one literal begins another the search tells of one only: the rows of both are asked.
-    let related = |one: &str, other: &str| one.starts_with(other) || other.starts_with(one);
-    let rows = texts.iter().map(|text| {
-        let wants = |detector: &&Detector| detector.gate.literals.iter().any(|literal| related(literal, text));
-        DETECTORS.iter().filter(wants).fold(0, |rows, detector| rows | detector.kind().0)
-    });
-    Some(Literals { rows: rows.collect(), search })
-});
-
-struct Literals {
-    search: AhoCorasick,
-    /// Per literal: the rows, as bits.
-    rows: Vec<u64>,
-}
 
 /// The searches that a set of kinds needs.
 #[derive(Clone)]
@@ -51,8 +33,8 @@ pub(crate) struct Gates {
     literals: Option<&'static Literals>,
     longest_literal: usize,
     shapes: Shapes,
-    /// Rows per shape, as bits.
-    shape_rows: [u64; Shapes::COUNT],
+    /// Rows per set of shapes, as bits.
+    shape_rows: [u64; Shapes::SETS],
     custom: Arc<Detectors>,
 }
 
@@ -70,8 +52,9 @@ impl Gates {
             let longest = detector.gate.literals.iter().map(|literal| literal.len()).max().unwrap_or(0);
             gates.longest_literal = gates.longest_literal.max(longest);
             gates.shapes = gates.shapes.union(detector.gate.shapes);
-            for (shape, rows) in gates.shape_rows.iter_mut().enumerate() {
-                if detector.gate.shapes.has(shape) {
+            let shaped = !detector.gate.shapes.is_empty();
+            for (set, rows) in gates.shape_rows.iter_mut().enumerate().filter(|_| shaped) {
+                if detector.gate.shapes.meets(set) {
                     *rows |= detector.kind().0;
                 }
             }
@@ -91,7 +74,7 @@ impl Gates {
             literals: None,
             longest_literal: 0,
             shapes: Shapes::NONE,
-            shape_rows: [0; Shapes::COUNT],
+            shape_rows: [0; Shapes::SETS],
             custom: Arc::default(),
         }
     }
@@ -129,10 +112,8 @@ impl Gates {
     pub(crate) fn unfinished(&self, bytes: &[u8], from: usize) -> usize {
         let first = from.max((bytes.len() + 1).saturating_sub(self.longest_literal));
         let unfinished = |at: &usize| {
-            let here = bytes.get(*at..).unwrap_or_default();
-            active(self.kinds)
-                .flat_map(|detector| detector.gate.literals)
-                .any(|literal| literal.len() > here.len() && literal.as_bytes().starts_with(here))
+            let end = bytes.get(*at..).unwrap_or_default();
+            self.literals.is_some_and(|literals| literals.is_unfinished(self.kinds, end))
         };
         let literal = (first..bytes.len()).find(unfinished).unwrap_or(bytes.len());
         self.custom.unfinished(self.kinds, bytes, from).min(literal)
@@ -181,13 +162,11 @@ impl Anchors<'_> {
         let byte = refresh(&mut self.byte, from, || Some((find_byte(gates.bytes, bytes, from)?, gates.byte_rows)));
         let literal = refresh(&mut self.literal, from, || {
             let literals = gates.literals?;
-            let found = literals.search.find(bytes.get(from..)?)?;
-            Some((from + found.start(), *literals.rows.get(found.pattern().as_usize())?))
+            literals.next(bytes, from)
         });
         let digit = refresh(&mut self.digit, from, || {
             let (at, shapes) = digits::next_group(bytes, from, gates.shapes)?;
-            let rows = gates.shape_rows.iter().enumerate().filter(|(shape, _)| shapes.has(*shape));
-            Some((at, rows.fold(0, |all, (_, rows)| all | rows)))
+            Some((at, *gates.shape_rows.get(shapes.set())?))
         });
         let mut seen = [byte, literal, digit].into_iter().fold(NOWHERE, nearer);
         for (row, place) in &mut self.custom {
@@ -265,12 +244,5 @@ mod tests {
             assert_eq!(gates().unfinished(text.as_bytes(), 0), expected, "{text}");
         }
         assert_eq!(gates().unfinished(b"eqq", 1), 3);
-    }
-
-    /// Beyond 64 literals the search is a much slower one.
-    #[test]
-    fn literals_are_few_enough_for_the_fast_search() {
-        let literals = DETECTORS.iter().flat_map(|detector| detector.gate.literals);
-        assert!(literals.clone().count() <= 64, "{}", literals.count());
     }
 }

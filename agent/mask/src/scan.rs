@@ -13,7 +13,7 @@ use crate::content::Content;
 use crate::detectors::{DETECTORS, Outcome, Swallow, Swallowed};
 use crate::error::MaskError;
 use crate::finding::Finding;
-use crate::gate::Anchor;
+use crate::gate::{Anchor, Gates};
 use crate::replace;
 use crate::rules::Rules;
 use crate::window::{LOOKBEHIND, NeedMore, Window};
@@ -93,7 +93,7 @@ impl Scan {
                 self.next = base + limit.max(next) as u64;
                 return self.settle(bytes, base, ended);
             };
-            match self.judge(bytes, base, anchor, ended)? {
+            match self.judge(&rules.gates, bytes, base, anchor, ended)? {
                 Ok(Judgement::Nothing) => self.next = base + anchor.at as u64 + 1,
                 Ok(Judgement::Replace(one)) => self.take(&one, bytes, base, found)?,
                 Err(NeedMore) => {
@@ -107,25 +107,25 @@ impl Scan {
     /// Asks every detector that wants `anchor`.
     fn judge(
         &mut self,
+        gates: &Gates,
         bytes: &[u8],
         base: u64,
         anchor: Anchor,
         ended: bool,
     ) -> Result<Result<Judgement, NeedMore>, MaskError> {
-        let rules = Arc::clone(&self.rules);
         let at = anchor.at;
         let from = at.saturating_sub(LOOKBEHIND);
         let floor = local(self.floor.max(base), base)?.saturating_sub(from);
         let mut best: Option<Found> = None;
-        for row in rules.gates.wanting(anchor) {
+        for row in gates.wanting(anchor) {
             if self.nothing_before.get(row).is_some_and(|settled| base + (at as u64) < *settled) {
                 continue;
             }
-            let longest = rules.gates.longest(row);
+            let longest = gates.longest(row);
             let upto = bytes.len().min(at + longest);
             let part = bytes.get(from..upto).ok_or(MaskError::Inconsistent)?;
             let window = Window::new(part, at - from, floor, ended && upto == bytes.len());
-            let (range, opened) = match rules.gates.judge(row, &window) {
+            let (range, opened) = match gates.judge(row, &window) {
                 Ok(Outcome::Nothing) => continue,
                 Ok(Outcome::NothingBefore(place)) => {
                     if let Some(settled) = self.nothing_before.get_mut(row) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use callgate_model::MaskKinds;
 
 use crate::content::Content;
+use crate::decode;
 use crate::masker::Masker;
 use crate::rules::Rules;
 
@@ -31,6 +32,10 @@ pub fn mask_text(kinds: MaskKinds, text: &str) -> Cow<'_, str> {
 /// As [`mask_text`], by rules of any kind.
 #[must_use]
 pub fn mask_text_by<'a>(rules: &Arc<Rules>, text: &'a str) -> Cow<'a, str> {
+    // Most texts are short and clean, and that is told without a masker.
+    if rules.state.is_ok() && decode::is_clean(rules, Content::Text, 0, text.as_bytes()) == Ok(true) {
+        return Cow::Borrowed(text);
+    }
     let mut masker = Masker::by(rules, Content::Text);
     let mut out = Vec::with_capacity(text.len());
     if masker.push(text.as_bytes(), &mut out).and_then(|()| masker.finish(&mut out)).is_err() {

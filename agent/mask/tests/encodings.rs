@@ -258,6 +258,20 @@ fn stacked_samples_at_splits_give_the_same_bytes() {
     }
 }
 
+/// A token that swallows base64 of which a part is swallowed by itself.
+#[test]
+fn what_is_swallowed_in_two_encodings_is_dropped_at_every_split() {
+    let key = r#"["-----BEGIN PRIVATE KEY-----","MC4CAQAwBQYDK2VwBCIEIJ1h","-----END PRIVATE KEY-----"]"#;
+    for lead in 0..6 {
+        let key = format!("{}{key}", "x".repeat(lead));
+        for coding in CODINGS {
+            let text = format!("eyJhbGciOiJub25lIn0.e30.{}", Coding::Base64Url.encode(&coding.encode(&key)));
+            assert_eq!(mask(all(), Content::Text, &[text.as_bytes()]), "[masked:jwt]");
+            splits(&text, Content::Text, 1);
+        }
+    }
+}
+
 /// Whatever is out after any prefix stays as it is in the end.
 #[test]
 fn nothing_comes_out_that_is_masked_later() {

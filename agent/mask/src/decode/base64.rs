@@ -58,10 +58,6 @@ impl Base64 {
         }
     }
 
-    pub(super) fn start(&self) -> u64 {
-        self.start
-    }
-
     /// Offset of the next character.
     pub(super) fn next(&self) -> u64 {
         self.start + self.chars
@@ -115,12 +111,7 @@ impl Base64 {
     /// The bytes of the groups from `from` up to `upto`, as far as they are there.
     fn decoded(&self, from: u64, upto: u64) -> Result<Vec<u8>, MaskError> {
         let mut bytes = Vec::new();
-        for group in self.groups(from, upto)?.chunks(4) {
-            let bits = group.iter().fold(0_u32, |bits, char| bits << 6 | u32::from(value(*char)));
-            let bits = bits << (6 * (4 - group.len()));
-            let [_, decoded @ ..] = bits.to_be_bytes();
-            bytes.extend_from_slice(decoded.get(..group.len() * 3 / 4).unwrap_or_default());
-        }
+        decode(self.groups(from, upto)?, &mut bytes);
         Ok(bytes)
     }
 
@@ -217,16 +208,41 @@ fn whole_groups(at: u64) -> u64 {
     at.div_ceil(3) * 3
 }
 
-/// What `char` stands for, in either alphabet.
-#[inline]
-pub(super) fn value(char: u8) -> u8 {
-    match char {
-        b'A'..=b'Z' => char - b'A',
-        b'a'..=b'z' => char - b'a' + 26,
-        b'0'..=b'9' => char - b'0' + 52,
-        b'+' | b'-' => 62,
-        _ => 63,
+/// What each character stands for, in either alphabet.
+static VALUES: [u8; 256] = values();
+
+#[expect(clippy::indexing_slicing, reason = "u8 indexes 256 places; used in a constant only")]
+const fn values() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let char = byte as u8;
+        table[byte] = match char {
+            b'A'..=b'Z' => char - b'A',
+            b'a'..=b'z' => char - b'a' + 26,
+            b'0'..=b'9' => char - b'0' + 52,
+            b'+' | b'-' => 62,
+            _ => 63,
+        };
+        byte += 1;
     }
+    table
+}
+
+/// What four characters say.
+#[inline]
+pub(super) fn three(group: [u8; 4]) -> [u8; 3] {
+    let [first, second, third, fourth] = group.map(|char| VALUES.get(usize::from(char)).copied().unwrap_or(0));
+    [first << 2 | second >> 4, second << 4 | third >> 2, third << 6 | fourth]
+}
+
+/// Appends what `chars` say from their first group on; the last may lack characters.
+pub(super) fn decode(chars: &[u8], out: &mut Vec<u8>) {
+    let (groups, rest) = chars.as_chunks::<4>();
+    out.extend(groups.iter().flat_map(|group| three(*group)));
+    let mut last = *b"AAAA";
+    last.iter_mut().zip(rest).for_each(|(place, char)| *place = *char);
+    out.extend(three(last).into_iter().take(rest.len() * 3 / 4));
 }
 
 /// `bytes` in base64 without padding: what stood there had none either, or still has it behind.

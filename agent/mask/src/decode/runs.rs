@@ -5,18 +5,19 @@
 
 use std::sync::Arc;
 
-use super::base64::{Base64, value};
+use super::base64::{self, Base64};
+use super::tries::{Phases, TRY, Tries};
 use crate::class::Class;
 use crate::content::Content;
+use crate::decode::{self, DEPTH_MAX, Trigger};
 use crate::error::MaskError;
 use crate::finding::Finding;
 use crate::rules::Rules;
+use crate::scan::Scan;
 
-/// Characters that are tried. Unit: bytes. Source: ours; an e-mail address of eleven bytes takes as many.
-const TRY: usize = 16;
-
-/// Of the twelve bytes that a try makes, those that must be printable. Source: ours; random bytes pass once in 170.
-const PRINTABLE_MIN: usize = 9;
+/// Longest run that is first asked whether it is clean, if it is there as a whole. Unit: bytes. Source: ours; tokens and
+/// digests are shorter, and asking costs as much as searching.
+const SHORT_MAX: usize = 4096;
 
 /// Both alphabets.
 static ALPHABET: Class = Class::BASE64.bytes(b"-_");
@@ -31,6 +32,8 @@ pub(crate) struct Runs {
     at: u64,
     /// The run that the bytes seen end in.
     run: Option<Run>,
+    /// What a short run says; kept for the next.
+    says: Vec<u8>,
 }
 
 #[derive(Clone)]
@@ -41,13 +44,14 @@ struct Run {
     tried: u64,
     /// Its last characters: those of `tried` on, and the one before.
     tail: Vec<u8>,
+    phases: Phases,
     /// At most one per phase.
     decoding: Vec<Base64>,
 }
 
 impl Runs {
     pub(crate) fn new(rules: Arc<Rules>, content: Content, depth: u8) -> Self {
-        Self { rules, content, depth, at: 0, run: None }
+        Self { rules, content, depth, at: 0, run: None, says: Vec::new() }
     }
 
     /// The same, of a stream that lies `depth` encodings deep.
@@ -73,8 +77,20 @@ impl Runs {
         }
         while let Some((start, end)) = next_run(input, from) {
             let offset = self.at + start as u64;
-            self.run = Some(Run { start: offset, tried: offset, tail: Vec::new(), decoding: Vec::new() });
-            self.extend_from(offset, input.get(start..end).unwrap_or_default(), found)?;
+            let chars = input.get(start..end).unwrap_or_default();
+            if end < input.len() && chars.len() <= SHORT_MAX {
+                self.whole(offset, chars, found)?;
+                from = end;
+                continue;
+            }
+            self.run = Some(Run {
+                start: offset,
+                tried: offset,
+                tail: Vec::new(),
+                phases: Phases::default(),
+                decoding: Vec::new(),
+            });
+            self.extend_from(offset, chars, found)?;
             if end < input.len() {
                 self.end_run(found)?;
             }
@@ -103,53 +119,84 @@ impl Runs {
         self.extend_from(from, &joined, found)
     }
 
+    /// Takes a run that is there as a whole, the first character of which stands at `offset`.
+    fn whole(&mut self, offset: u64, chars: &[u8], found: &mut Vec<Finding>) -> Result<(), MaskError> {
+        let mut phases = Phases::default();
+        let mut tries = Tries { chars, run: 0, next: 0 };
+        while let Some(at) = tries.next(&phases) {
+            if !phases.take(at as u64, self.most()) {
+                continue;
+            }
+            let rest = chars.get(at..).unwrap_or_default();
+            self.says.clear();
+            base64::decode(rest, &mut self.says);
+            if !is_clean(&self.rules, self.content, self.depth + 1, &self.says)? {
+                let mut decoder = Base64::new(&self.rules, self.content, self.depth + 1, offset + at as u64);
+                decoder.push(rest, found)?;
+                decoder.finish(found)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Most phases in which a run is decoded.
+    fn most(&self) -> usize {
+        if self.depth == 0 { 4 } else { 1 }
+    }
+
     /// Takes characters of the run, the first of which stands at offset `from`.
     fn extend_from(&mut self, from: u64, chars: &[u8], found: &mut Vec<Finding>) -> Result<(), MaskError> {
-        let most = if self.depth == 0 { 4 } else { 1 };
+        let most = self.most();
         let Some(run) = &mut self.run else { return Err(MaskError::Inconsistent) };
-        let mut at = place(run.tried, from)?;
-        while let Some(tried) = chars.get(at..).and_then(|rest| rest.first_chunk::<TRY>()) {
+        let mut tries = Tries {
+            chars,
+            run: from.checked_sub(run.start).ok_or(MaskError::Inconsistent)?,
+            next: place(run.tried, from)?,
+        };
+        while let Some(at) = tries.next(&run.phases) {
             let offset = from + at as u64;
-            let aligned = (offset - run.start).is_multiple_of(TRY as u64);
-            let parted = || at.checked_sub(1).and_then(|before| chars.get(before)).is_some_and(|byte| parts(*byte));
-            if (aligned || parted())
-                && run.decoding.len() < most
-                && run.decoding.iter().all(|other| !(offset - other.start()).is_multiple_of(4))
-                && is_text(tried)
-            {
+            if run.phases.take(offset - run.start, most) {
                 run.decoding.push(Base64::new(&self.rules, self.content, self.depth + 1, offset));
             }
-            at += 1;
         }
         for decoder in &mut run.decoding {
             let next = place(decoder.next(), from)?;
             decoder.push(chars.get(next..).unwrap_or_default(), found)?;
         }
-        run.tried = from + at as u64;
-        run.tail = chars.get(at.saturating_sub(1)..).unwrap_or_default().to_vec();
+        run.tried = from + tries.next as u64;
+        run.tail.clear();
+        run.tail.extend_from_slice(chars.get(tries.next.saturating_sub(1)..).unwrap_or_default());
         Ok(())
     }
 }
 
+/// Whether nothing in `text` is a finding, nor in what it says once decoded: told as a whole, without keeping anything.
+/// May say no where there is none.
+pub(crate) fn is_clean(rules: &Arc<Rules>, content: Content, depth: u8, text: &[u8]) -> Result<bool, MaskError> {
+    let says_more = || decode::first(text, true) != Trigger::None || has_run(text);
+    if depth < DEPTH_MAX && says_more() {
+        return Ok(false);
+    }
+    let mut found = Vec::new();
+    Scan::new(Arc::clone(rules), content, depth).over(text, 0, true, &mut found)?;
+    Ok(found.is_empty())
+}
+
+/// Whether there is a run that is decoded.
+fn has_run(text: &[u8]) -> bool {
+    let mut from = 0;
+    while let Some((start, end)) = next_run(text, from) {
+        let chars = text.get(start..end).unwrap_or_default();
+        if (Tries { chars, run: 0, next: 0 }).next(&Phases::default()).is_some() {
+            return true;
+        }
+        from = end;
+    }
+    false
+}
+
 fn place(offset: u64, from: u64) -> Result<usize, MaskError> {
     offset.checked_sub(from).and_then(|at| usize::try_from(at).ok()).ok_or(MaskError::Inconsistent)
-}
-
-/// Whether something else may begin behind `byte`.
-fn parts(byte: u8) -> bool {
-    matches!(byte, b'/' | b'-' | b'_' | b'+')
-}
-
-/// Whether sixteen characters spell something like text.
-fn is_text(chars: &[u8; TRY]) -> bool {
-    let (groups, _) = chars.as_chunks::<4>();
-    let printable = |byte: &u8| (b' '..=b'~').contains(byte) || matches!(byte, b'\n' | b'\r' | b'\t');
-    let bytes = groups.iter().flat_map(|group| {
-        let bits = group.iter().fold(0_u32, |bits, char| bits << 6 | u32::from(value(*char)));
-        let [_, bytes @ ..] = bits.to_be_bytes();
-        bytes
-    });
-    bytes.filter(printable).count() >= PRINTABLE_MIN
 }
 
 /// The next run of at least [`TRY`] characters, or the one that `bytes` end in.
@@ -184,12 +231,5 @@ mod tests {
         assert_eq!(next_run(b"words and words that end, well", 0), Some((26, 30)));
         assert_eq!(next_run(b"words and words that end.", 0), None);
         assert_eq!(next_run(b"", 0), None);
-    }
-
-    #[test]
-    fn text_is_told_from_other_bytes() {
-        assert!(is_text(b"YW5uQGV4YW1wbGUu"));
-        assert!(!is_text(b"4bf92f3577b34da6"));
-        assert!(!is_text(b"transformational"));
     }
 }

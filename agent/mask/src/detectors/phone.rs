@@ -64,7 +64,9 @@ pub(super) const DETECTOR: Detector = Detector {
 /// The digits of a number, and how they are grouped.
 struct Number {
     count: usize,
-    groups: Vec<usize>,
+    lengths: [usize; GROUPS_MAX],
+    /// How many groups there are.
+    groups: usize,
     /// The one separator between all groups; `None` if they differ or there is none.
     separator: Option<u8>,
     end: usize,
@@ -84,7 +86,7 @@ fn find(window: &Window<'_>) -> Result<Outcome, NeedMore> {
     }
     let first = window.at(anchor)?;
     let number = number(window, anchor)?;
-    let double_zero = window.starts_with(anchor, b"00")? && number.groups.len() > 1;
+    let double_zero = window.starts_with(anchor, b"00")? && number.groups > 1;
     let fits = match first {
         Some(b'1'..=b'9') if international => (8..=DIGITS_MAX).contains(&number.count),
         Some(b'0') if double_zero => (11..=DIGITS_MAX + 2).contains(&number.count),
@@ -99,9 +101,16 @@ fn find(window: &Window<'_>) -> Result<Outcome, NeedMore> {
     Ok(Outcome::Found(start..number.end))
 }
 
+impl Number {
+    /// The length of each group. Unit: digits.
+    fn groups(&self) -> &[usize] {
+        self.lengths.get(..self.groups).unwrap_or_default()
+    }
+}
+
 /// Reads groups of digits with one separator between, or a parenthesis and a space.
 fn number(window: &Window<'_>, start: usize) -> Result<Number, NeedMore> {
-    let mut number = Number { count: 0, groups: Vec::new(), separator: None, end: start };
+    let mut number = Number { count: 0, lengths: [0; GROUPS_MAX], groups: 0, separator: None, end: start };
     let (mut at, mut alike) = (start, true);
     loop {
         let mut group = 0;
@@ -114,7 +123,10 @@ fn number(window: &Window<'_>, start: usize) -> Result<Number, NeedMore> {
             }
         }
         number.count += group;
-        number.groups.push(group);
+        if let Some(length) = number.lengths.get_mut(number.groups) {
+            *length = group;
+        }
+        number.groups += 1;
         number.end = at;
         let separator = window.at(at)?;
         let next = match separator {
@@ -123,7 +135,7 @@ fn number(window: &Window<'_>, start: usize) -> Result<Number, NeedMore> {
             Some(b' ' | b'-' | b'.' | b'/' | b')' | b'(') => at + 1,
             _ => break,
         };
-        if number.groups.len() >= GROUPS_MAX || !window.at(next)?.is_some_and(|byte| byte.is_ascii_digit()) {
+        if number.groups >= GROUPS_MAX || !window.at(next)?.is_some_and(|byte| byte.is_ascii_digit()) {
             break;
         }
         if number.separator.is_some_and(|one| Some(one) != separator) {
@@ -140,13 +152,13 @@ fn number(window: &Window<'_>, start: usize) -> Result<Number, NeedMore> {
 
 /// `044 668 18 00`: nine to eleven digits, in three groups or more.
 fn is_trunk(number: &Number) -> bool {
-    let grouped = matches!(number.groups.as_slice(), [2..=5, rest @ ..] if rest.len() >= 2 && rest.iter().all(|group| (2..=4).contains(group)));
+    let grouped = matches!(number.groups(), [2..=5, rest @ ..] if rest.len() >= 2 && rest.iter().all(|group| (2..=4).contains(group)));
     grouped && matches!(number.separator, Some(b' ' | b'-')) && (9..=11).contains(&number.count)
 }
 
 /// `212-555-0123`, `(212) 555-0123`: area and exchange begin with 2 to 9. Source: NANP.
 fn is_north_american(window: &Window<'_>, start: usize, number: &Number) -> Result<bool, NeedMore> {
-    if number.groups != [3, 3, 4] {
+    if number.groups() != [3, 3, 4] {
         return Ok(false);
     }
     let opened = window.before(start, 1) == Some(b'(');

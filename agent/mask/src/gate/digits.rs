@@ -1,7 +1,8 @@
 //! Finds groups of digits that may open a number somebody looks for.
 //!
 //! Sixty-four bytes at a time become a mask with one bit per digit, by arithmetic on eight bytes at once; groups long
-//! enough, and groups followed by others, are then a few shifts away, and only such groups are looked at.
+//! enough, and groups followed by others, are then a few shifts away, and only such groups are looked at: first at
+//! their length and the bytes beside them, by four loads, then closely.
 
 use super::shape::{self, Shapes};
 
@@ -27,15 +28,23 @@ pub(crate) fn next_group(bytes: &[u8], from: usize, wanted: Shapes) -> Option<(u
         }
         let at = from + number * BLOCK;
         let digits = digit_mask(block);
+        let escapes = has_escape(bytes.get(at.saturating_sub(shape::ESCAPE_MAX)..at).unwrap_or_default(), block);
         let mut starts =
             candidates(digits, !digits | unknown, digits & !(digits << 1 | u64::from(after_digit)), unknown);
         while starts != 0 {
-            let start = at + starts.trailing_zeros() as usize;
-            let shapes = shape::of(bytes, start, wanted);
+            let place = starts.trailing_zeros();
+            let start = at + place as usize;
+            starts &= starts - 1;
+            let ahead = (digits >> place).trailing_ones();
+            // Behind the block's last byte the group may go on.
+            let length = if place + ahead < u64::BITS { ahead as usize } else { shape::length(bytes, start) };
+            if !shape::first_look(bytes, start, length, escapes) {
+                continue;
+            }
+            let shapes = shape::of(bytes, start, length, wanted);
             if !shapes.is_empty() {
                 return Some((start, shapes));
             }
-            starts &= starts - 1;
         }
         after_digit = digits >> 63 == 1;
     }
@@ -54,6 +63,12 @@ fn candidates(digits: u64, others: u64, starts: u64, unknown: u64) -> u64 {
 /// Whether there is a digit; quicker told than where, and in prose mostly not.
 fn has_digit(block: &[u8; BLOCK]) -> bool {
     block.iter().fold(0, |any, byte| any | u8::from(byte.wrapping_sub(b'0') < 10)) != 0
+}
+
+/// Whether something that opens an escape stands in the block or shortly `before` it.
+fn has_escape(before: &[u8], block: &[u8; BLOCK]) -> bool {
+    let opens = |byte: &u8| u8::from(*byte == b'%') | u8::from(*byte == b'\\');
+    before.iter().fold(0, |any, byte| any | opens(byte)) | block.iter().fold(0, |any, byte| any | opens(byte)) != 0
 }
 
 /// One bit per byte of `block`, the first byte lowest: set where it is a digit.
