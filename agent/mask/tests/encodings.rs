@@ -272,6 +272,17 @@ fn what_is_swallowed_in_two_encodings_is_dropped_at_every_split() {
     }
 }
 
+/// What says nothing and lies between two pieces of what is swallowed goes with them.
+#[test]
+fn invisible_characters_within_what_is_swallowed_are_dropped_at_every_split() {
+    let text = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQ\u{feff}YDK2VwBCIEIJ1h\n-----END PRIVATE KEY-----\n.";
+    assert_eq!(mask(all(), Content::Text, &[text.as_bytes()]), "[masked:pem_private_key]\n.");
+    splits(text, Content::Text, 1);
+    for coding in CODINGS {
+        splits(&coding.encode(text), Content::Text, 1);
+    }
+}
+
 /// Whatever is out after any prefix stays as it is in the end.
 #[test]
 fn nothing_comes_out_that_is_masked_later() {

@@ -43,7 +43,7 @@ impl View {
 
     /// Everything before this is settled. Unit: offset in the outer stream.
     pub(crate) fn settled(&self) -> u64 {
-        self.outer(self.finder.settled(), Edge::Start).min(self.upto)
+        self.outer(self.finder.settled(), Edge::End).min(self.upto)
     }
 
     /// Takes the next bytes of the outer stream; findings are in its offsets.
@@ -100,9 +100,10 @@ impl View {
         Ok(())
     }
 
+    /// What goes on begins where the piece before it ended: what says nothing between the two goes too.
     fn map(&self, inner: Vec<Finding>, found: &mut Vec<Finding>) {
         found.extend(inner.into_iter().map(|finding| Finding {
-            start: self.outer(finding.start, Edge::Start),
+            start: self.outer(finding.start, if finding.goes_on { Edge::End } else { Edge::Start }),
             end: self.outer(finding.end, Edge::End),
             ..finding
         }));

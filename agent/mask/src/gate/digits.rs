@@ -73,16 +73,11 @@ fn has_escape(before: &[u8], block: &[u8; BLOCK]) -> bool {
 
 /// One bit per byte of `block`, the first byte lowest: set where it is a digit.
 fn digit_mask(block: &[u8; BLOCK]) -> u64 {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGH: u64 = ONES << 7;
-    let (eights, _) = block.as_chunks::<8>();
+    let digits = block.map(|byte| u8::from(byte.wrapping_sub(b'0') < 10));
+    let (eights, _) = digits.as_chunks::<8>();
     eights.iter().rev().fold(0, |mask, eight| {
-        // Digits become 0 to 9; adding 118 to a byte's lower seven bits reaches its highest from 10 on.
-        let value = u64::from_le_bytes(*eight) ^ (ONES * 0x30);
-        let other = ((value & !HIGH) + ONES * 118) | value;
-        let digits = (!other & HIGH) >> 7;
         // Gathers the lowest bit of each byte in the highest byte.
-        mask << 8 | digits.wrapping_mul(0x0102_0408_1020_4080) >> 56
+        mask << 8 | u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56
     })
 }
 
