@@ -184,18 +184,22 @@ impl OpenCall {
             response_bytes: facts.response_bytes,
             request_sha256: sha256(&mut self.request),
             response_sha256: sha256(&mut self.response),
-            cut: true,
+            cut: self.cut,
             masked: facts.masked,
             latency: facts.latency,
         };
-        let mut small = Vec::with_capacity(384);
-        encode_unstamped(RecordKind::End(Box::new(end.clone())), &mut small);
+        // Without its headers an end always fits: for when the spool has no room for all of it.
+        let bare = CallEnd { cut: true, headers: Vec::new(), ..end.clone() };
         end.headers = facts.headers;
-        end.cut = self.cut;
         self.scratch.clear();
         encode_unstamped(RecordKind::End(Box::new(end)), &mut self.scratch);
+        let small = || {
+            let mut small = Vec::new();
+            encode_unstamped(RecordKind::End(Box::new(bare)), &mut small);
+            small
+        };
         let (call, body) = (self.call, &mut self.scratch);
-        if let Err(error) = self.recorder.inner.shared.append(|writer| writer.end(call, body, &mut small)) {
+        if let Err(error) = self.recorder.inner.shared.append(|writer| writer.end(call, body, small)) {
             // The spool has said loudly that it failed; the next start closes the call as interrupted.
             tracing::debug!(%call, %error, "the end of a call is not recorded");
         }

@@ -22,7 +22,7 @@ use callgate_identity::{Attestor, Authority, upstream_config};
 use callgate_mask::PseudonymKey;
 use callgate_model::{AgentState, CgroupId, StreamId};
 use callgate_proxy::{
-    DeclaredServices, Gate, Limits, Listener, Masks, Metrics, Names, OwnPorts, Tallies, Tally, UpstreamTls,
+    DeclaredServices, Gate, Limits, Listener, Masks, Metrics, Names, OwnPorts, Tallies, Tally, UpstreamTls, Workers,
 };
 use callgate_redirect::{NetnsRef, Redirect};
 use callgate_uplink::{ClientTls, Uplink};
@@ -119,6 +119,7 @@ impl Agent {
             own_ports: OwnPorts::new(own_ports),
             metrics,
             tallies: Tallies::default(),
+            workers: Workers::start().context("cannot start the threads that carry connections")?,
             limits: Limits {
                 connections: config.connections_max,
                 drain: Duration::from_secs(config.drain_timeout_s),

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use callgate_model::{ArgumentsState, Decision, Function, Mode, Obligations, Reason, TlsMode, Verdict};
-use cedar_policy::{AuthorizationError, Decision as CedarDecision, Entities, Entity, PolicyId, Request};
+use cedar_policy::{AuthorizationError, Decision as CedarDecision, Entities, Entity, EntityUid, PolicyId, Request};
 
 use crate::address::AddressClass;
 use crate::entities::{Subject, Unbuildable};
@@ -49,6 +49,9 @@ impl PolicySet {
     /// Asked before the body is read, so that bodies are held back only where a rule looks at them.
     #[must_use]
     pub fn wants_arguments(&self, connect: &ConnectPermit, function: &Function) -> bool {
+        if connect.subject.known.holds(&self.hash, function) {
+            return false;
+        }
         let (_, resources) = connect.subject.resource(&self.names, function);
         self.call.matching(&connect.subject.principals, &resources).any(|slot| !slot.naming.is_empty())
     }
@@ -109,14 +112,34 @@ impl PolicySet {
     }
 
     fn judge_call(&self, request: &CallRequest<'_>) -> Result<Decision, Decision> {
+        let CallRequest { function, caller, .. } = *request;
         let subject = &request.connect.subject;
-        let (resource, keys) = subject.resource(&self.names, request.function);
+        if caller.is_none()
+            && let Some(judged) = subject.known.get(&self.hash, function)
+        {
+            return judged;
+        }
+        let (resource, keys) = subject.resource(&self.names, function);
         let slots: Vec<&Slot> = self.call.matching(&subject.principals, &keys).collect();
-        let maps = self.argument_maps(&slots, request.arguments)?;
+        let judged = self.judge_slots(request, &resource, &slots);
+        if caller.is_none() && slots.iter().all(|slot| slot.naming.is_empty()) {
+            subject.known.put(function, &judged);
+        }
+        judged
+    }
+
+    fn judge_slots(
+        &self,
+        request: &CallRequest<'_>,
+        resource: &EntityUid,
+        slots: &[&Slot],
+    ) -> Result<Decision, Decision> {
+        let subject = &request.connect.subject;
+        let maps = self.argument_maps(slots, request.arguments)?;
         let (cedar, entities) = subject
-            .call(&self.names, (request.function, &resource), request.caller, maps)
+            .call(&self.names, (request.function, resource), request.caller, maps)
             .map_err(|Unbuildable| self.deny(Reason::Internal, []))?;
-        let permits = self.ask(&slots, &cedar, &entities)?;
+        let permits = self.ask(slots, &cedar, &entities)?;
         if permits.is_empty() {
             return Err(self.deny(Reason::NoPermit, []));
         }

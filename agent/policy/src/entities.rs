@@ -13,6 +13,7 @@ use cedar_policy::{
 use crate::ConnectRequest;
 use crate::arguments::Maps;
 use crate::index::Key;
+use crate::known::Known;
 
 /// The request could not be expressed: a bug of ours, which must end in a denial.
 #[derive(Debug)]
@@ -74,6 +75,8 @@ pub struct Subject {
     call_context: Context,
     /// What the context of a call is made of, for the others.
     call_pairs: Vec<(String, Value)>,
+    /// What was decided of its calls.
+    pub known: Known,
 }
 
 impl Subject {
@@ -98,7 +101,8 @@ impl Subject {
         call_pairs.push(("arguments".to_owned(), names.maps.record()?));
         let context = Context::from_pairs(pairs).map_err(|_| Unbuildable)?;
         let call_context = Context::from_pairs(call_pairs.clone()).map_err(|_| Unbuildable)?;
-        Ok(Self { principal, principals, endpoint, host, services, entities, context, call_context, call_pairs })
+        let known = Known::default();
+        Ok(Self { principal, principals, endpoint, host, services, entities, context, call_context, call_pairs, known })
     }
 
     /// The question whether the connection may be opened.

@@ -16,6 +16,7 @@ mod decide;
 mod entities;
 mod explain;
 mod index;
+mod known;
 mod load;
 mod permit;
 mod request;

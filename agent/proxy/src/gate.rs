@@ -12,7 +12,7 @@ use callgate_policy::PolicySet;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Ground, Masks, Metrics, Names, OwnPorts, Tallies, UpstreamTls};
+use crate::{Ground, Masks, Metrics, Names, OwnPorts, Tallies, UpstreamTls, Workers};
 
 /// The shared, read-only context of the data path.
 pub struct Gate {
@@ -44,6 +44,8 @@ pub struct Gate {
     pub tallies: Tallies,
     /// Times and counts.
     pub limits: Limits,
+    /// Carry the connections.
+    pub workers: Workers,
     /// One permit per open connection.
     pub connections: Arc<Semaphore>,
     /// One permit per KiB of bodies that are held back until policy has judged their arguments.

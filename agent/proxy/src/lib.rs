@@ -23,6 +23,7 @@ mod relay;
 mod replay;
 mod tally;
 mod tls;
+mod workers;
 
 pub use gate::{Gate, Limits};
 pub use ground::Ground;
@@ -34,3 +35,4 @@ pub use own_ports::OwnPorts;
 pub use refuse::{Refusal, grpc_status_of, status_of};
 pub use tally::{Tallies, Tally};
 pub use tls::UpstreamTls;
+pub use workers::Workers;

@@ -101,9 +101,14 @@ fn accept(gate: &Arc<Gate>, stream: TcpStream, peer: SocketAddr, netns: NetnsCoo
         gate.metrics.ended(callgate_model::Outcome::Refused, callgate_model::Reason::LimitReached);
         return;
     };
-    let gate = Arc::clone(gate);
-    tokio::spawn(async move {
-        connection::conduct(gate, stream, origin).await;
+    // Watched by the runtime of its worker from here on.
+    let Ok(stream) = stream.into_std() else { return };
+    let carried = Arc::clone(gate);
+    gate.workers.carry(move || async move {
+        match TcpStream::from_std(stream) {
+            Ok(stream) => connection::conduct(carried, stream, origin).await,
+            Err(error) => warn!(%error, "connection lost: its worker cannot watch it"),
+        }
         drop(slot);
     });
 }

@@ -162,13 +162,14 @@ impl Writer {
     }
 
     /// Records the `end` of an open call: `body` where there is room, else `small`, for which there always is.
-    pub fn end(&mut self, call: CallId, body: &mut [u8], small: &mut [u8]) -> Result<u64, AuditError> {
+    pub fn end(&mut self, call: CallId, body: &mut [u8], small: impl FnOnce() -> Vec<u8>) -> Result<u64, AuditError> {
         if let Health::Failed(cause) = &self.health {
             return Err(AuditError::Failed { cause: cause.clone() });
         }
         let begin_seq = self.open.remove(&call);
         let fits = (ENTRY_HEAD + body.len()) as u64 <= END_RESERVE || self.admit(body.len(), 0).is_ok();
-        let body = if fits { body } else { small };
+        let mut smaller = if fits { Vec::new() } else { small() };
+        let body = if fits { body } else { &mut smaller };
         self.put(body);
         self.count(1, body.len());
         if let Some(begin_seq) = begin_seq {

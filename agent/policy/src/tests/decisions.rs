@@ -296,3 +296,49 @@ fn fits(schema: &Schema, request: Request, entities: Entities) {
         .unwrap();
     Entities::from_entities(entities, Some(schema)).unwrap();
 }
+
+#[test]
+fn what_is_remembered_of_a_connection_is_what_would_be_decided_anew() {
+    let rules = set(
+        r#"@id("get") @mask("email") permit (principal, action == Callgate::Action::"call", resource) when { resource.method == "GET" };
+           @id("limit") forbid (principal, action == Callgate::Action::"call", resource == Callgate::Function::"http:GET api.x/limited")
+           unless { context.arguments.number.hasTag("/n") && context.arguments.number.getTag("/n") < 2 };
+           @id("ann") forbid (principal, action == Callgate::Action::"call", resource)
+           when { context has caller && context.caller.sub == "eve" };"#,
+    );
+    let other = set(
+        r#"@id("post") permit (principal, action == Callgate::Action::"call", resource) when { resource.method == "POST" };"#,
+    );
+    let anyone = Asker::new("run/x");
+    let connect = anyone.connect(&rules, "api.x:443").unwrap();
+    let ask = |set: &PolicySet, asker: &Asker, call: &str| {
+        let function = asker.function(call);
+        word(&set.decide_call(&asker.ask(&connect, &function)))
+    };
+    let number = |n: i64| {
+        let mut arguments = Arguments::new();
+        arguments.insert("/n".into(), Argument::Number { whole: Some(n), decimal: None }).unwrap();
+        Asker::new("run/x").sending(Ok(arguments))
+    };
+    // Three rounds, and more functions than are kept: first asked, then remembered, then forgotten and asked again.
+    for round in 0..3 {
+        for path in 0..12 {
+            let function = anyone.function(&format!("GET api.x/{path}"));
+            assert!(!rules.wants_arguments(&connect, &function));
+            for _ in 0..2 {
+                let permit = rules.decide_call(&anyone.ask(&connect, &function)).unwrap();
+                assert_eq!((permit.decision().policies.join(","), permit.function()), ("get".to_owned(), &function));
+                assert_eq!(permit.decision().obligations.mask.kinds(), MaskKinds(1));
+            }
+            assert_eq!(ask(&rules, &anyone, &format!("POST api.x/{path}")), "no_permit", "{round}");
+            assert_eq!(ask(&other, &anyone, &format!("POST api.x/{path}")), "allow", "{round}");
+            assert_eq!(ask(&other, &anyone, &format!("GET api.x/{path}")), "no_permit", "{round}");
+            let eve = Asker::new("run/x").on_behalf("eve", &[]);
+            assert_eq!(ask(&rules, &eve, &format!("GET api.x/{path}")), "forbidden", "{round}");
+        }
+        // Arguments are looked at each time.
+        assert_eq!(ask(&rules, &number(1), "GET api.x/limited"), "allow", "{round}");
+        assert_eq!(ask(&rules, &number(2), "GET api.x/limited"), "forbidden", "{round}");
+        assert!(rules.wants_arguments(&connect, &anyone.function("GET api.x/limited")));
+    }
+}

@@ -19,7 +19,7 @@ use callgate_model::{
 use callgate_policy::PolicySet;
 use callgate_proto::decode_record;
 use callgate_proxy::{
-    DeclaredServices, Gate, Ground, Limits, Listener, Masks, Metrics, Names, OwnPorts, Tallies, UpstreamTls,
+    DeclaredServices, Gate, Ground, Limits, Listener, Masks, Metrics, Names, OwnPorts, Tallies, UpstreamTls, Workers,
 };
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
@@ -137,6 +137,7 @@ impl FlowGate {
             own_ports: OwnPorts::default(),
             metrics: Metrics::register(&mut Registry::default()),
             tallies: Tallies::default(),
+            workers: Workers::start()?,
             limits: Limits::default(),
             held_back: Arc::new(Semaphore::new(Limits::HELD_BACK_KIB)),
             connections: Arc::new(Semaphore::new(1000)),
