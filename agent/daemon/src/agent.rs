@@ -9,24 +9,26 @@ mod health;
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
-use callgate_audit::{Recorder, Recovery, SpoolConfig};
+use callgate_audit::Recovery;
 use callgate_enroll::Roster;
 use callgate_identity::callers::Issuers;
 use callgate_identity::{Attestor, Authority, upstream_config};
 use callgate_mask::PseudonymKey;
-use callgate_model::{AgentState, CgroupId, StreamId};
+use callgate_model::{AgentState, CgroupId};
 use callgate_proxy::{
     DeclaredServices, Gate, Limits, Listener, Masks, Metrics, Names, OwnPorts, Tallies, Tally, UpstreamTls, Workers,
 };
-use callgate_redirect::{NetnsRef, Redirect};
+use callgate_redirect::{Listeners, NetnsRef, Redirect};
 use callgate_uplink::{ClientTls, Uplink};
 use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -34,8 +36,10 @@ use tracing::{error, warn};
 use crate::alarms::Alarms;
 use crate::config::Config;
 use crate::ground::KernelGround;
+use crate::handover::{Inheritance, Standing};
 use crate::heartbeat::{self, Pulses};
 use crate::policy_source::Policies;
+use crate::spool::{self, Opened, spool_dir};
 use crate::{kernel_events, observe};
 use enrolling::Wanted;
 
@@ -54,6 +58,8 @@ pub struct Setup {
     pub authority: Arc<Authority>,
     /// Ports beside the agent's own that no workload may reach: the collector's.
     pub own_ports: Vec<SocketAddr>,
+    /// What the agent before has left, where this one takes over from it.
+    pub inheritance: Option<Inheritance>,
     /// For an agent of one run: its trust files. Its enrolments end with this process, which a sweep can tell.
     pub run: Option<PathBuf>,
 }
@@ -74,8 +80,15 @@ pub struct Agent {
     collector_tls: Option<ClientTls>,
     alarms: Alarms,
     wanted: Mutex<Wanted>,
+    standing: Mutex<Vec<Standing>>,
+    /// Listeners that do not accept yet; none once they do.
+    waiting: Mutex<Option<Vec<Listener>>>,
+    handed_over: CancellationToken,
+    /// Names the spool that is written.
+    slot: String,
     stopping: CancellationToken,
     metrics_address: Option<SocketAddr>,
+    metrics_listener: Option<OwnedFd>,
 }
 
 impl Agent {
@@ -84,20 +97,21 @@ impl Agent {
     /// # Errors
     /// Names the part that does not start, and what to do about it.
     pub async fn start(setup: Setup) -> Result<Arc<Self>> {
-        let Setup { instance, config, policies, authority, mut own_ports, run } = setup;
+        let Setup { instance, config, policies, authority, mut own_ports, inheritance, run } = setup;
         let mut registry = Registry::default();
         let stopping = CancellationToken::new();
-        let stream = StreamId(format!("{}/{instance}", config.node_name()));
-        let (recorder, recovery) = open_spool(&config, &instance, &stream)?;
-        recorder.register(&mut registry);
-        let redirect = Arc::new(load_redirect(&config, &instance)?);
-        let metrics_listener = match config.metrics_listen {
-            Some(address) => Some(observe::listen(address).await?),
-            None => None,
+        let (lock, standing, metrics, predecessor) = match inheritance.map(Inheritance::into_parts) {
+            Some((lock, standing, metrics, predecessor)) => (Some(lock), standing, metrics, Some(predecessor)),
+            None => (None, Vec::new(), None, None),
         };
-        let metrics_address = metrics_listener.as_ref().map(|(_, bound)| *bound);
+        let Opened { slot, recorder, recovery } = spool::open(&config, &instance)?;
+        recorder.register(&mut registry);
+        let redirect = Arc::new(load_redirect(&config, &instance, lock)?);
+        let metrics_listener = observe::listen(config.metrics_listen, metrics).await?;
+        let metrics_address = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         own_ports.extend(metrics_address);
         let route = config.route().context("in the config")?;
+        let others = route.clone();
         own_ports.extend(route.as_ref().and_then(|route| route.endpoint().address()));
         let collector_tls = route.as_ref().and_then(|route| route.tls().cloned());
         let ground = Arc::new(KernelGround::new(Arc::clone(&redirect)));
@@ -148,14 +162,43 @@ impl Agent {
             collector_tls,
             alarms,
             wanted: Mutex::default(),
+            standing: Mutex::default(),
+            waiting: Mutex::new(Some(Vec::new())),
+            handed_over: CancellationToken::new(),
+            slot,
             stopping,
             metrics_address,
+            metrics_listener: metrics_listener
+                .as_ref()
+                .map(|listener| listener.as_fd().try_clone_to_owned())
+                .transpose()?,
         });
+        for standing in standing {
+            agent.adopt(standing)?;
+        }
         agent.listen(&NetnsRef::current()?)?;
-        agent.spawn_tasks(metrics_listener.map(|(listener, _)| listener), registry)?;
         agent.tell(AgentState::Started, &told(&recovery));
+        // What is enrolled is known again before the first connection is accepted: none is turned away as unknown.
         agent.resume()?;
+        agent.accept();
+        agent.redirect.beat()?;
+        if let Some(predecessor) = predecessor
+            && let Err(error) = tokio::task::spawn_blocking(move || predecessor.relieve()).await?
+        {
+            warn!(error = format!("{error:#}"), "the agent before did not say that it has let go");
+        }
+        agent.spawn_tasks(metrics_listener, registry)?;
+        if let Some(route) = others {
+            let (config, instance, slot) = (agent.config.clone(), agent.instance.clone(), agent.slot.clone());
+            tokio::spawn(spool::ship_others(config, instance, slot, route, agent.stopping.clone()));
+        }
         Ok(agent)
+    }
+
+    /// Cancelled when a successor serves: then this agent is to [`stop`](Self::stop), and leave what both share alone.
+    #[must_use]
+    pub fn handed_over(&self) -> &CancellationToken {
+        &self.handed_over
     }
 
     /// Which cgroups are enrolled.
@@ -223,7 +266,7 @@ impl Agent {
     /// Where this agent's spool is.
     #[must_use]
     pub fn spool_dir(&self) -> PathBuf {
-        spool_dir(&self.config, &self.instance)
+        spool_dir(&self.config, &self.slot)
     }
 
     /// Opens listeners in `netns`, unless there are some.
@@ -232,17 +275,68 @@ impl Agent {
             return Ok(());
         }
         let listeners = self.redirect.listen(netns)?;
-        self.ground.add(listeners.netns, listeners.sockets);
-        for socket in [listeners.v4, listeners.v6].into_iter().flatten() {
-            let listener = Listener::new(socket, listeners.netns)?;
-            self.pulses.watch(listener.pulse());
-            tokio::spawn(listener.serve(Arc::clone(&self.gate)));
+        self.stand(netns.try_clone()?, listeners)
+    }
+
+    /// Goes on with listeners of the agent before.
+    fn adopt(&self, standing: Standing) -> Result<()> {
+        let Standing { netns, v4, v6 } = standing;
+        let listeners = self.redirect.adopt(&netns, v4, v6)?;
+        self.stand(netns, listeners)
+    }
+
+    /// Serves `listeners`, and keeps a copy of each for a successor.
+    fn stand(&self, netns: NetnsRef, listeners: Listeners) -> Result<()> {
+        let Listeners { netns: cookie, v4, v6, sockets } = listeners;
+        let copy = |listener: &Option<std::net::TcpListener>| listener.as_ref().map(|one| one.try_clone()).transpose();
+        lock(&self.standing).push(Standing { netns, v4: copy(&v4)?, v6: copy(&v6)? });
+        self.ground.add(cookie, sockets);
+        for socket in [v4, v6].into_iter().flatten() {
+            let listener = Listener::new(socket, cookie)?;
+            match &mut *lock(&self.waiting) {
+                Some(waiting) => waiting.push(listener),
+                None => self.accept_on(listener),
+            }
         }
         Ok(())
     }
 
-    fn spawn_tasks(self: &Arc<Self>, metrics: Option<tokio::net::TcpListener>, registry: Registry) -> Result<()> {
-        self.redirect.beat()?;
+    /// Accepts on every listener, those to come included.
+    fn accept(&self) {
+        for listener in lock(&self.waiting).take().unwrap_or_default() {
+            self.accept_on(listener);
+        }
+    }
+
+    fn accept_on(&self, listener: Listener) {
+        self.pulses.watch(listener.pulse());
+        tokio::spawn(listener.serve(Arc::clone(&self.gate)));
+    }
+
+    /// Accepts no more, and leaves what a successor uses: what it was handed is its own now.
+    pub(crate) fn relieved(&self) {
+        self.redirect.handed_over();
+        self.stopping.cancel();
+        self.handed_over.cancel();
+    }
+
+    pub(crate) fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    pub(crate) fn ownership(&self) -> BorrowedFd<'_> {
+        self.redirect.ownership()
+    }
+
+    pub(crate) fn standing(&self) -> MutexGuard<'_, Vec<Standing>> {
+        lock(&self.standing)
+    }
+
+    pub(crate) fn metrics_listener(&self) -> Option<BorrowedFd<'_>> {
+        self.metrics_listener.as_ref().map(AsFd::as_fd)
+    }
+
+    fn spawn_tasks(self: &Arc<Self>, metrics: Option<TcpListener>, registry: Registry) -> Result<()> {
         let beat = heartbeat::beat(
             Arc::clone(&self.redirect),
             self.pulses.clone(),
@@ -272,19 +366,7 @@ impl Agent {
     }
 }
 
-/// Where the spool of `instance` is.
-#[must_use]
-pub fn spool_dir(config: &Config, instance: &str) -> PathBuf {
-    config.state_dir.join("spool").join(instance)
-}
-
-fn open_spool(config: &Config, instance: &str, stream: &StreamId) -> Result<(Recorder, Recovery)> {
-    let dir = spool_dir(config, instance);
-    let spool = SpoolConfig { max_bytes: config.spool_max_mib << 20, ..SpoolConfig::new(dir.clone(), stream.clone()) };
-    Recorder::open(spool).with_context(|| format!("cannot open the audit spool `{}`", dir.display()))
-}
-
-fn load_redirect(config: &Config, instance: &str) -> Result<Redirect> {
+fn load_redirect(config: &Config, instance: &str, lock: Option<OwnedFd>) -> Result<Redirect> {
     let config = callgate_redirect::Config {
         instance: instance.to_owned(),
         bpffs: config.bpffs.clone(),
@@ -292,7 +374,15 @@ fn load_redirect(config: &Config, instance: &str) -> Result<Redirect> {
         stale_after: config.stale_after(),
         resolvers: config.resolvers()?,
     };
-    Redirect::load(&config).context("cannot load the kernel programs: `callgate doctor` tells what is missing")
+    let loaded = match lock {
+        Some(lock) => Redirect::take_over(&config, lock),
+        None => Redirect::load(&config),
+    };
+    loaded.context("cannot load the kernel programs: `callgate doctor` tells what is missing")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn told(recovery: &Recovery) -> String {

@@ -54,6 +54,7 @@ pub async fn serve(
     stopping: CancellationToken,
 ) -> Result<()> {
     let guard = Arc::clone(&agent);
+    let handed_over = agent.handed_over().clone();
     let peers = UnixListenerStream::new(listener).filter(move |peer| match peer {
         Ok(stream) => admitted(&guard, stream),
         Err(_) => true,
@@ -63,7 +64,10 @@ pub async fn serve(
         .serve_with_incoming_shutdown(peers, stopping.cancelled_owned())
         .await
         .context("the control socket failed")?;
-    let _ = std::fs::remove_file(&path);
+    // A successor listens at the same path by then.
+    if !handed_over.is_cancelled() {
+        let _ = std::fs::remove_file(&path);
+    }
     Ok(())
 }
 

@@ -27,16 +27,23 @@ const SCRAPERS: usize = 16;
 /// Tells whether the agent serves, and if not, why: one sentence each.
 pub type Readiness = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
-/// Listens at `address`; the bound address tells the port where 0 was asked for.
+/// Listens at `address`, or goes on with the listener of the agent before where it has that address.
 ///
 /// # Errors
 /// If the address cannot be bound.
-pub async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+pub async fn listen(address: Option<SocketAddr>, before: Option<std::net::TcpListener>) -> Result<Option<TcpListener>> {
+    let Some(address) = address else { return Ok(None) };
+    if let Some(before) = before
+        && before
+            .local_addr()
+            .is_ok_and(|bound| bound == address || (address.port() == 0 && bound.ip() == address.ip()))
+    {
+        return Ok(Some(TcpListener::from_std(before)?));
+    }
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on `{address}` for metrics: is the port taken? set `metrics_listen`")
     })?;
-    let bound = listener.local_addr()?;
-    Ok((listener, bound))
+    Ok(Some(listener))
 }
 
 /// Serves until `stopping`.

@@ -9,6 +9,7 @@ use callgate_model::{
     ConnectionId, ConnectionRecord, Decision, Mode, Origin, Outcome, Process, Reason, RecordKind, Service, SessionId,
     Workload,
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 use uuid::Uuid;
 
@@ -27,6 +28,7 @@ pub(crate) struct Connection {
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) tally: Arc<Tally>,
     calls: AtomicU64,
+    first_call: CancellationToken,
     busy: Mutex<Busy>,
     ending: Mutex<Ending>,
     started: Instant,
@@ -67,6 +69,7 @@ impl Connection {
             traffic: Arc::default(),
             tally,
             calls: AtomicU64::new(0),
+            first_call: CancellationToken::new(),
             busy: Mutex::new(Busy { open: 0, since: Instant::now() }),
             ending: Mutex::new(Ending {
                 service: None,
@@ -88,8 +91,15 @@ impl Connection {
     }
 
     pub(crate) fn count_call(&self) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+        if self.calls.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.first_call.cancel();
+        }
         Tally::add(&self.tally.calls, 1);
+    }
+
+    /// Waits for the first call.
+    pub(crate) async fn called(&self) {
+        self.first_call.cancelled().await;
     }
 
     /// Notes that a call is open, until [`call_closed`](Self::call_closed).

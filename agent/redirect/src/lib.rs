@@ -37,7 +37,7 @@ mod redirect;
 mod stats;
 mod syscall;
 
-pub use callgate_ebpf_common::Refusal;
+pub use callgate_ebpf_common::{Refusal, SCHEMA};
 pub use config::{Config, LogLevel, UnknownLogLevel};
 pub use error::RedirectError;
 pub use events::Events;

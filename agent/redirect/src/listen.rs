@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,7 +25,15 @@ const BACKLOG: i32 = 4_096;
 const REQUESTS: usize = 64;
 
 /// Map `LISTENERS`: netns cookie to ports.
-pub type PortsMap = Arc<Mutex<HashMap<MapData, u64, Ports>>>;
+pub type PortsMap = Arc<Registered>;
+
+/// The map of the ports, and whether it is still this process's to clean up.
+#[derive(Debug)]
+pub struct Registered {
+    pub map: Mutex<HashMap<MapData, u64, Ports>>,
+    /// A successor has the listeners: what is registered is its own from then on.
+    pub handed_over: AtomicBool,
+}
 
 /// The listeners of one network namespace, bound to its loopback alone.
 #[derive(Debug)]
@@ -70,8 +79,11 @@ impl NetnsSockets {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let (map, netns, ports) = &self.registered;
-        let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
+        let (registered, netns, ports) = &self.registered;
+        if registered.handed_over.load(Ordering::Acquire) {
+            return;
+        }
+        let mut map = registered.map.lock().unwrap_or_else(PoisonError::into_inner);
         // A successor may have registered its own since.
         if map.get(&netns.0, 0).is_ok_and(|now| now == *ports) {
             let _gone_already = map.remove(&netns.0);
@@ -105,9 +117,31 @@ pub fn open(
     for listener in v4.iter().chain(&v6) {
         mark(listener)?;
     }
+    register(cookie, parked, v4, v6, ports)
+}
+
+/// Goes on with listeners that the process before handed over; their mark and their ports stay as they are.
+pub fn adopt(
+    netns: &NetnsRef,
+    v4: Option<TcpListener>,
+    v6: Option<TcpListener>,
+    ports: &PortsMap,
+) -> Result<Listeners, RedirectError> {
+    let parked = park(netns).map_err(|source| netns.failed(source))?;
+    let cookie = netns.cookie()?;
+    register(cookie, parked, v4, v6, ports)
+}
+
+fn register(
+    cookie: NetnsCookie,
+    parked: Option<SyncSender<Request>>,
+    v4: Option<TcpListener>,
+    v6: Option<TcpListener>,
+    ports: &PortsMap,
+) -> Result<Listeners, RedirectError> {
     let port = |listener: Option<&TcpListener>| Some(listener?.local_addr().ok()?.port());
     let entry = Ports { v4: port(v4.as_ref()).unwrap_or(0), v6: port(v6.as_ref()).unwrap_or(0), padding: 0 };
-    let written = ports.lock().unwrap_or_else(PoisonError::into_inner).insert(cookie.0, entry, 0);
+    let written = ports.map.lock().unwrap_or_else(PoisonError::into_inner).insert(cookie.0, entry, 0);
     written.map_err(|source| RedirectError::Map { map: "LISTENERS", source: Box::new(source) })?;
     let place = Place { parked, registered: (Arc::clone(ports), cookie, entry) };
     Ok(Listeners { netns: cookie, v4, v6, sockets: NetnsSockets(Arc::new(place)) })

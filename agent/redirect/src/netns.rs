@@ -46,12 +46,28 @@ impl NetnsRef {
         let name = path.display().to_string();
         let open = || {
             let file = File::open(path)?;
-            let (this, own) = (file.metadata()?, Path::new("/proc/self/ns/net").metadata()?);
-            Ok((file, (this.dev(), this.ino()) == (own.dev(), own.ino())))
+            let own = is_own(&file)?;
+            Ok((file, own))
         };
         let opened: io::Result<(File, bool)> = open();
         let (file, own) = opened.map_err(|source| RedirectError::Netns { netns: name.clone(), source })?;
         Ok(Self { file, name, own })
+    }
+
+    /// The namespace that `file` was opened for.
+    ///
+    /// # Errors
+    /// [`RedirectError::Netns`] when it cannot be looked at.
+    pub fn of_file(file: File) -> Result<Self, RedirectError> {
+        let name = "a namespace that was handed over".to_owned();
+        let own = is_own(&file).map_err(|source| RedirectError::Netns { netns: name.clone(), source })?;
+        Ok(Self { file, name, own })
+    }
+
+    /// What it is open by.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     /// The cookie, by which kernel and agent know the namespace.
@@ -95,9 +111,19 @@ impl NetnsRef {
         RedirectError::Netns { netns: self.name.clone(), source }
     }
 
-    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+    /// Another reference to it.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Self { file: self.file.try_clone()?, name: self.name.clone(), own: self.own })
     }
+}
+
+/// Whether `file` is the namespace of this process.
+fn is_own(file: &File) -> io::Result<bool> {
+    let (this, own) = (file.metadata()?, Path::new("/proc/self/ns/net").metadata()?);
+    Ok((this.dev(), this.ino()) == (own.dev(), own.ino()))
 }
 
 /// `SO_NETNS_COOKIE` of a socket.

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -40,6 +40,10 @@ pub struct Pins {
 pub struct Owned(OwnedFd);
 
 impl Owned {
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
     /// Whether the folder that is locked is the one at `path`, not one that was removed meanwhile.
     fn is(&self, path: &Path) -> bool {
         let inode = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
@@ -93,6 +97,15 @@ impl Pins {
             }
         }
         Err(RedirectError::InUse(self.instance.clone()))
+    }
+
+    /// Goes on with the lock of the process before, which handed it over: two descriptors, one lock.
+    pub fn owned_by(&self, lock: OwnedFd) -> Result<Owned, RedirectError> {
+        let owned = Owned(lock);
+        let in_use = || RedirectError::InUse(self.instance.clone());
+        // Asked for through the same descriptor, a lock that is held is granted; one that is another's is not.
+        rustix::fs::flock(&owned.0, FlockOperation::NonBlockingLockExclusive).map_err(|_| in_use())?;
+        if owned.is(&self.root) { Ok(owned) } else { Err(in_use()) }
     }
 
     fn lock(&self) -> Result<Owned, RedirectError> {

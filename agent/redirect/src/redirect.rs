@@ -1,7 +1,9 @@
 //! The owner of the kernel programs of one instance.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, SkStorage};
@@ -10,7 +12,7 @@ use callgate_ebpf_common::{Address, Enrolment, MODE_ENFORCE, MODE_OBSERVE, Marke
 use callgate_model::{CgroupId, Mode, NetnsCookie, Origin};
 
 use crate::cgroup::Cgroup;
-use crate::listen::{self, PortsMap};
+use crate::listen::{self, PortsMap, Registered};
 use crate::origins::Origins;
 use crate::pins::{self, Owned, Pins};
 use crate::syscall::monotonic;
@@ -28,7 +30,7 @@ pub struct Redirect {
     origins: Origins,
     stats: PerCpuArray<MapData, u64>,
     logs: Mutex<Option<KernelLogs>>,
-    _owned: Owned,
+    owned: Owned,
 }
 
 impl Redirect {
@@ -41,17 +43,38 @@ impl Redirect {
     /// # Errors
     /// All but those that speak of one cgroup or network namespace.
     pub fn load(config: &Config) -> Result<Self, RedirectError> {
+        let redirect = Self::load_with(config, Pins::own)?;
+        redirect.forget_predecessor()?;
+        Ok(redirect)
+    }
+
+    /// Loads the programs beside a process that still serves this instance, whose [`ownership`](Self::ownership) is
+    /// `lock`: its listeners, and what waits in their queues, stay in force. [`Redirect::adopt`] them.
+    ///
+    /// # Errors
+    /// As [`Redirect::load`]; [`RedirectError::InUse`] where `lock` is not of this instance.
+    pub fn take_over(config: &Config, lock: OwnedFd) -> Result<Self, RedirectError> {
+        Self::load_with(config, |pins| pins.owned_by(lock))
+    }
+
+    fn load_with(
+        config: &Config,
+        own: impl FnOnce(&Pins) -> Result<Owned, RedirectError>,
+    ) -> Result<Self, RedirectError> {
         let pins = Pins::new(&config.bpffs, &config.instance)?;
         if config.resolvers.len() > maps::RESOLVERS {
             return Err(RedirectError::TooManyResolvers(config.resolvers.len()));
         }
         pins::mount_bpffs(&config.bpffs)?;
-        let owned = pins.own()?;
+        let owned = own(&pins)?;
         let mut object = load_object(&pins, config)?;
         let redirect = Self {
             heartbeat: Mutex::new(maps::take(&mut object, "HEARTBEAT")?),
             enrolments: Mutex::new(maps::take(&mut object, "ENROLMENTS")?),
-            ports: Arc::new(Mutex::new(maps::take(&mut object, "LISTENERS")?)),
+            ports: Arc::new(Registered {
+                map: Mutex::new(maps::take(&mut object, "LISTENERS")?),
+                handed_over: AtomicBool::new(false),
+            }),
             markers: Mutex::new(maps::take(&mut object, "MARKERS")?),
             origins: Origins::new(open(&pins, "ORIGINS")?)?,
             stats: maps::take(&mut object, "STATS")?,
@@ -59,9 +82,8 @@ impl Redirect {
             object: Mutex::new(object),
             bpffs: config.bpffs.clone(),
             pins,
-            _owned: owned,
+            owned,
         };
-        redirect.forget_predecessor()?;
         redirect.tell(config)?;
         Ok(redirect)
     }
@@ -75,6 +97,30 @@ impl Redirect {
             let mark = Marker { version: SCHEMA };
             lock(&self.markers).insert(listener, mark, 0).map_err(failed("MARKERS"))
         })
+    }
+
+    /// Goes on with the listeners of a namespace that the process before handed over.
+    ///
+    /// # Errors
+    /// [`RedirectError::Netns`], [`RedirectError::Map`].
+    pub fn adopt(
+        &self,
+        netns: &NetnsRef,
+        v4: Option<TcpListener>,
+        v6: Option<TcpListener>,
+    ) -> Result<Listeners, RedirectError> {
+        listen::adopt(netns, v4, v6, &self.ports)
+    }
+
+    /// What makes this process the instance's only one: a successor that is given it may [`take over`](Self::take_over).
+    #[must_use]
+    pub fn ownership(&self) -> BorrowedFd<'_> {
+        self.owned.as_fd()
+    }
+
+    /// A successor has taken over: from now on nothing that both share is cleaned up by this process.
+    pub fn handed_over(&self) {
+        self.ports.handed_over.store(true, Ordering::Release);
     }
 
     /// Enrols a cgroup and everything below it. Again: the links are replaced without a gap, and `mode` holds anew.
@@ -181,7 +227,7 @@ impl Redirect {
 
     /// Listeners of an earlier process are dead: what was in their queues was reset.
     fn forget_predecessor(&self) -> Result<(), RedirectError> {
-        let mut ports = lock(&self.ports);
+        let mut ports = lock(&self.ports.map);
         let old: Vec<u64> = ports.keys().flatten().collect();
         for netns in old {
             ports.remove(&netns).or_else(absent).map_err(failed("LISTENERS"))?;

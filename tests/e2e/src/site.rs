@@ -195,8 +195,22 @@ impl Site {
 
     /// Starts the agent and waits until it serves.
     pub fn start_agent(&mut self) -> Result<()> {
+        self.agent = Some(self.started_agent(&[])?);
+        Ok(())
+    }
+
+    /// Replaces the agent by another one that takes over from it.
+    pub fn upgrade_agent(&mut self) -> Result<()> {
+        let successor = self.started_agent(&["--take-over"])?;
+        let mut before = self.agent.replace(successor).context("no agent runs")?;
+        let status = before.wait(Duration::from_secs(20))?;
+        ensure!(status.success(), "the agent before ended with {status}: {}", before.stderr());
+        Ok(())
+    }
+
+    fn started_agent(&self, more: &[&str]) -> Result<Running> {
         let mut command = Command::new(program("callgate-agent")?);
-        command.arg("--config").arg(self.path("agent.toml"));
+        command.arg("--config").arg(self.path("agent.toml")).args(more);
         let mut agent = Running::start(command)?;
         let ready = agent.error_line(START, |line| line.contains("\"ready\"") || line.contains("ready control"));
         if let Err(error) = ready {
@@ -206,8 +220,7 @@ impl Site {
         // The agent says that it is ready just before it listens for control commands.
         let socket = self.path("run/agent.sock");
         eventually("the agent's socket", START, || socket.exists().then_some(()))?;
-        self.agent = Some(agent);
-        Ok(())
+        Ok(agent)
     }
 
     /// The agent.

@@ -161,6 +161,7 @@ async fn conduct(args: &RunArgs, invoker: &Invoker, mut config: Config, policies
         policies,
         authority,
         own_ports: Vec::new(),
+        inheritance: None,
         run: Some(trust.directory().to_owned()),
     };
     let agent = Agent::start(setup).await?;

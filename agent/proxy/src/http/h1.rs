@@ -36,8 +36,16 @@ where
     let ended = tokio::select! {
         ended = &mut serving => Some(ended),
         () = connection.gate.stopping.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            tokio::time::timeout(limits.drain, &mut serving).await.ok()
+            let drained = async {
+                // Closed before its first call, a client would find itself refused.
+                tokio::select! {
+                    ended = &mut serving => return ended,
+                    () = connection.called() => {}
+                }
+                serving.as_mut().graceful_shutdown();
+                (&mut serving).await
+            };
+            tokio::time::timeout(limits.drain, drained).await.ok()
         }
     };
     match (control.fault(), ended) {

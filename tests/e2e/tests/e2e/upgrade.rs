@@ -1,0 +1,78 @@
+//! An agent replaced under load: no connection is refused, and every call is on record.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use callgate_e2e::{Case, Site, site};
+use callgate_harness::{LoadReport, Running, count, program};
+
+/// The cases of this file.
+pub const CASES: &[Case] = &[
+    Case::new("an_upgrade_under_load_refuses_nobody", an_upgrade_under_load_refuses_nobody).needs(&["netns"]).alone(),
+    Case::new("a_workload_cannot_take_over", a_workload_cannot_take_over).needs(&["netns", "python3"]),
+];
+
+/// New connections each second. Source: the issue's.
+const RATE: u64 = 1_000;
+
+fn an_upgrade_under_load_refuses_nobody() -> Result<()> {
+    let mut site = Site::new()?;
+    let upgrades = count("upgrades");
+    // From two seconds before the first to two after the last.
+    let calls = RATE * (4 + 3 * upgrades);
+    let plain = site.plain.address();
+    let url = format!("http://{}:{}/v1/users/{{n}}", site::PLAIN, plain.port());
+    let mut command = site.inside(&program("callgate-testkit")?.display().to_string());
+    command.args(["load", &url, "--connect-to", &plain.to_string(), "--fresh", "--connections", "64"]);
+    command.args(["--rate", &RATE.to_string(), "--calls", &calls.to_string()]);
+    let mut load = Running::start(command)?;
+    site.plain.wait_for(RATE as usize, Duration::from_secs(30))?;
+    for number in 0..upgrades {
+        let before = site.plain.request_count();
+        site.upgrade_agent().with_context(|| format!("upgrade {number}"))?;
+        site.plain.wait_for(before + RATE as usize, Duration::from_secs(30))?;
+    }
+    load.wait(Duration::from_secs(600))?;
+    let text = load.stdout();
+    let report: LoadReport = serde_json::from_str(text.lines().last().context("the load generator said nothing")?)?;
+    ensure!(report.status(200) == calls, "{report:?}\n{}", site.agent()?.stderr());
+    ensure!(site.plain.request_count() as u64 == calls, "{} of {calls} at the upstream", site.plain.request_count());
+    let of = |records: &[serde_json::Value], kind: &str| {
+        records.iter().filter(|record| record["kind"] == kind).count() as u64
+    };
+    // What an agent still had when it was replaced is shipped by it, or by the next.
+    let records = site.records("", "an end for every call", |records| of(records, "end") >= calls)?;
+    ensure!(of(&records, "begin") == calls && of(&records, "end") == calls, "{} begins", of(&records, "begin"));
+    let cut = records.iter().filter(|record| record["kind"] == "end" && record["outcome"] != "complete").count();
+    ensure!(cut == 0, "{cut} calls did not complete");
+    let verified = site.callgate(&["audit", "verify"])?;
+    ensure!(verified.code() == 0 && verified.stdout.contains("e2e/agent.2"), "{}", verified.stdout);
+    // The enrolment is the successor's now, and the control socket too.
+    let workloads = site.callgate(&["workloads"])?.ok()?;
+    ensure!(workloads.stdout.contains("site"), "{}", workloads.stdout);
+    Ok(())
+}
+
+fn a_workload_cannot_take_over() -> Result<()> {
+    let mut site = Site::new()?;
+    let socket = site.path("run/handover.sock").display().to_string();
+    let ask = "import socket,sys\n\
+               s=socket.socket(socket.AF_UNIX,socket.SOCK_SEQPACKET)\n\
+               s.settimeout(10)\n\
+               s.connect(sys.argv[1])\n\
+               print(len(s.recv(1000)))";
+    let mut inside = site.inside("python3");
+    inside.args(["-c", ask, &socket]);
+    let refused = callgate_harness::run(inside, Duration::from_secs(20))?;
+    ensure!(refused.stdout.trim() != "" || refused.code() != 0, "{refused:?}");
+    ensure!(refused.stdout.trim().is_empty() || refused.stdout.trim() == "0", "{}", refused.stdout);
+    // From outside the same is answered; hanging up then changes nothing.
+    let mut outside = std::process::Command::new("python3");
+    outside.args(["-c", ask, &socket]);
+    let answered = callgate_harness::run(outside, Duration::from_secs(20))?.ok()?;
+    ensure!(answered.stdout.trim().parse::<usize>()? > 0);
+    ensure!(site.agent()?.is_running());
+    let served = site.curl(&[&site.api_url("/v1/users/1")])?;
+    ensure!(served.stdout.ends_with("\n200"), "{} {}", served.stdout, served.stderr);
+    Ok(())
+}
