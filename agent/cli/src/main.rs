@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use callgate::commands::{USAGE, audit, control, doctor, mask, policy, run, session};
+use callgate::commands::{USAGE, audit, control, doctor, mask, policy, run, session, uninstall};
 use callgate::run::stage;
 use callgate_daemon::Unfit;
 use callgate_model::causes;
@@ -42,6 +42,8 @@ enum Command {
     Status(control::StatusArgs),
     /// Try what the kernel can do, and say what is missing
     Doctor(doctor::DoctorArgs),
+    /// End enforcement on this host, and remove what is left in the kernel
+    Uninstall(uninstall::UninstallArgs),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Unenroll(args) => block_on(control::unenroll(args)),
         Command::Status(args) => block_on(control::status(args)),
         Command::Doctor(args) => block_on(doctor::run(args)),
+        Command::Uninstall(args) => uninstall::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("callgate: {}", causes(error.as_ref()));

@@ -18,12 +18,7 @@ pub fn unenroll(config: Option<&Path>, path: &Path, gone: &anyhow::Error) -> Res
     if !rustix::process::geteuid().is_root() {
         bail!("{gone:#}");
     }
-    let of_host = Path::new(CONFIG_DIR).join("agent.toml");
-    let config = match config {
-        Some(file) => Config::read(file)?,
-        None if of_host.exists() => Config::read(&of_host)?,
-        None => Config::default(),
-    };
+    let config = config_of_host(config)?;
     let directory = place::directory(&config, path)?;
     let mut ended = false;
     for enrolment in Enrolment::all(&config.state_dir) {
@@ -49,4 +44,17 @@ pub fn unenroll(config: Option<&Path>, path: &Path, gone: &anyhow::Error) -> Res
         eprintln!("callgate: the configuration enrols it again at the agent's next start");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The agent's configuration: `file`, or that of the host, or the defaults where there is none.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn config_of_host(file: Option<&Path>) -> Result<Config> {
+    let of_host = Path::new(CONFIG_DIR).join("agent.toml");
+    match file {
+        Some(file) => Config::read(file),
+        None if of_host.exists() => Config::read(&of_host),
+        None => Ok(Config::default()),
+    }
 }

@@ -7,6 +7,7 @@ pub mod mask;
 pub mod policy;
 pub mod run;
 pub mod session;
+pub mod uninstall;
 
 /// Exit code where all went well.
 pub const OK: u8 = 0;

@@ -10,6 +10,8 @@ use callgate_harness::{LoadReport, Running, count, program};
 pub const CASES: &[Case] = &[
     Case::new("an_upgrade_under_load_refuses_nobody", an_upgrade_under_load_refuses_nobody).needs(&["netns"]).alone(),
     Case::new("a_workload_cannot_take_over", a_workload_cannot_take_over).needs(&["netns", "python3"]),
+    Case::new("uninstall_leaves_nothing_and_touches_nobody_else", uninstall_leaves_nothing_and_touches_nobody_else)
+        .needs(&["netns", "curl"]),
 ];
 
 /// New connections each second. Source: the issue's.
@@ -75,4 +77,45 @@ fn a_workload_cannot_take_over() -> Result<()> {
     let served = site.curl(&[&site.api_url("/v1/users/1")])?;
     ensure!(served.stdout.ends_with("\n200"), "{} {}", served.stdout, served.stderr);
     Ok(())
+}
+
+fn uninstall_leaves_nothing_and_touches_nobody_else() -> Result<()> {
+    let mut site = Site::new()?;
+    let config = site.path("agent.toml").display().to_string();
+    let pins = site.bpffs().join("callgate");
+    let uninstall = |more: &[&str]| site_callgate(&config, more);
+    // Not while the agent lives.
+    let alive = uninstall(&[])?;
+    ensure!(alive.code() == 1 && alive.stderr.contains("stop it first"), "{alive:?}");
+    ensure!(
+        site.curl(&[&site.api_url("/v1/users/1")])?.stdout.ends_with("\n200"),
+        "enforcement went with a refused uninstall"
+    );
+    site.stop_agent()?;
+    ensure!(site.curl(&[&site.api_url("/v1/users/1")])?.code() == 7, "enforcement ended with the agent");
+    let dry = uninstall(&["--dry-run"])?;
+    ensure!(dry.code() == 0 && dry.stdout.contains("would remove") && pins.is_dir(), "{dry:?}");
+    let done = uninstall(&[])?;
+    ensure!(done.code() == 0, "{done:?}");
+    ensure!(!pins.exists(), "pins are left");
+    ensure!(!site.path("run").exists(), "the runtime directory is left");
+    ensure!(site.path("state/spool/agent").is_dir(), "records went without `--purge`");
+    // Nothing stands between the workload and the world: a destination that no policy permits answers.
+    let url = site.plain_url("/v2/anything");
+    let open = site.curl(&[&url])?;
+    ensure!(open.stdout.ends_with("\n200") || open.stdout.ends_with("\n404"), "{open:?}");
+    // A later agent starts afresh, and enrols nothing by itself.
+    site.start_agent()?;
+    let workloads = site.callgate(&["workloads"])?.ok()?;
+    ensure!(workloads.stdout.contains("nothing is enrolled"), "{}", workloads.stdout);
+    site.stop_agent()?;
+    let purged = uninstall(&["--purge"])?;
+    ensure!(purged.code() == 0 && !site.path("state").exists(), "{purged:?}");
+    Ok(())
+}
+
+fn site_callgate(config: &str, more: &[&str]) -> Result<callgate_harness::Finished> {
+    let mut command = std::process::Command::new(program("callgate")?);
+    command.args(["uninstall", "--config", config]).args(more);
+    callgate_harness::run(command, Duration::from_secs(30))
 }

@@ -1,0 +1,123 @@
+//! `callgate uninstall`: ends enforcement on this host, and removes what agents and runs keep outside of their state.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use callgate_enroll::Enrolment;
+use callgate_redirect::{RedirectError, instances, remove_pins};
+use clap::Args;
+
+use crate::offline::config_of_host;
+
+/// `callgate uninstall`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Removes kernel programs, maps and links of every agent and run that has ended, what is enrolled, and the\nruntime directory. Records and keys stay, unless --purge is given. Programs of others are not touched.\n\nExamples:\n  systemctl disable --now callgate-agent && callgate uninstall\n  callgate uninstall --dry-run\n\nExit codes: 0 nothing is left, 1 an agent or a run is alive, or something cannot be removed, 2 usage or configuration"
+)]
+pub struct UninstallArgs {
+    /// Configuration file of the agent (TOML), for where things are [default: that of the host]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Remove records, spools and keys too: calls that were not shipped are lost
+    #[arg(long)]
+    purge: bool,
+    /// Say what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Removes everything that can be, and says what cannot.
+///
+/// # Errors
+/// If the configuration cannot be read.
+pub fn run(args: &UninstallArgs) -> Result<ExitCode> {
+    let config = config_of_host(args.config.as_deref())?;
+    let mut work = Work { dry: args.dry_run, removed: 0, left: 0 };
+    for instance in instances(&config.bpffs).context("cannot read the pins")? {
+        let what = format!("kernel programs, links and maps of `{instance}`");
+        let alive = || match remove_pins(&config.bpffs, &instance) {
+            Err(RedirectError::InUse(_)) => Err(anyhow::anyhow!("it is running: stop it first")),
+            removed => Ok(removed?),
+        };
+        work.remove(&what, alive);
+    }
+    work.folders(&config.bpffs.join("callgate"));
+    for enrolment in Enrolment::all(&config.state_dir) {
+        match enrolment {
+            Ok(enrolment) => {
+                let what = format!("enrolment of `{}`", enrolment.cgroup_path.display());
+                work.remove(&what, || Ok(enrolment.remove(&config.state_dir)?));
+            }
+            // Goes with the rest of the state.
+            Err(error) if args.purge => drop(error),
+            Err(error) => work.remains("an enrolment", &error.into()),
+        }
+    }
+    if work.left == 0 {
+        work.tree(&config.runtime_dir);
+        if args.purge {
+            work.tree(&config.state_dir);
+        }
+    }
+    let kept = if config.state_dir.is_dir() && !args.purge {
+        format!("; records and keys stay in `{}` (`--purge` removes them)", config.state_dir.display())
+    } else {
+        String::new()
+    };
+    match (work.left, work.dry) {
+        (0, true) => println!("{} to be removed{kept}", work.removed),
+        (0, false) => println!("nothing is left of Callgate in the kernel, {} removed{kept}", work.removed),
+        (left, _) => eprintln!("callgate: {left} left, {} removed", work.removed),
+    }
+    Ok(if work.left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is done, and how it went.
+struct Work {
+    dry: bool,
+    removed: usize,
+    left: usize,
+}
+
+impl Work {
+    fn remove(&mut self, what: &str, remove: impl FnOnce() -> Result<()>) {
+        if !self.dry
+            && let Err(error) = remove()
+        {
+            return self.remains(what, &error);
+        }
+        println!("{} {what}", if self.dry { "would remove" } else { "removed" });
+        self.removed += 1;
+    }
+
+    fn remains(&mut self, what: &str, error: &anyhow::Error) {
+        eprintln!("callgate: {what}: {error:#}");
+        self.left += 1;
+    }
+
+    /// A folder with everything in it.
+    fn tree(&mut self, path: &Path) {
+        if path.exists() {
+            self.remove(&format!("`{}`", path.display()), || Ok(std::fs::remove_dir_all(path)?));
+        }
+    }
+
+    /// A folder of folders, as far as they are empty.
+    fn folders(&mut self, path: &Path) {
+        if self.dry {
+            return;
+        }
+        let below = std::fs::read_dir(path).into_iter().flatten().flatten();
+        for entry in below.filter(|entry| entry.path().is_dir()) {
+            self.folders(&entry.path());
+        }
+        match std::fs::remove_dir(path) {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+                self.remains(&format!("`{}`", path.display()), &error.into());
+            }
+            _ => {}
+        }
+    }
+}
