@@ -3,6 +3,7 @@
 //! A library beside the binary so that its parts are tested without starting it.
 
 pub mod commands;
+mod discovery;
 mod offline;
 pub mod run;
 pub mod sweep;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use callgate::commands::{USAGE, audit, control, doctor, mask, policy, run, session, uninstall};
+use callgate::commands::{USAGE, audit, control, discover, doctor, mask, policy, run, session, uninstall};
 use callgate::run::stage;
 use callgate_daemon::Unfit;
 use callgate_model::causes;
@@ -28,6 +28,8 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Read sessions: all calls of one run, in order
     Session(session::SessionArgs),
+    /// Tell what workloads call, by whom, and what policy would say of it
+    Discover(discover::DiscoverArgs),
     /// Write and check policies
     Policy(policy::PolicyArgs),
     /// Mask personal data and secrets from standard input to standard output
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Unenroll(args) => block_on(control::unenroll(args)),
         Command::Status(args) => block_on(control::status(args)),
         Command::Doctor(args) => block_on(doctor::run(args)),
+        Command::Discover(args) => discover::run(&args),
         Command::Uninstall(args) => uninstall::run(&args),
     };
     result.unwrap_or_else(|error| {

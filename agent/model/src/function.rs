@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::Service;
 
 /// A protocol whose calls we decode.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// HTTP/1.1 and HTTP/2, in plain text or within TLS.

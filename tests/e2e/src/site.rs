@@ -273,7 +273,10 @@ impl Site {
             Some(&"enroll" | &"unenroll" | &"workloads" | &"status") => {
                 command.arg("--socket").arg(self.path("run/agent.sock"));
             }
-            Some(&"audit" | &"session") => {
+            Some(&"audit" | &"session" | &"discover") => {
+                command.arg("--store").arg(self.store());
+            }
+            Some(&"policy") if arguments.get(1) == Some(&"suggest") => {
                 command.arg("--store").arg(self.store());
             }
             _ => {}

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod control;
+pub mod discover;
 pub mod doctor;
 pub mod mask;
 pub mod policy;

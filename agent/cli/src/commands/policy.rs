@@ -6,6 +6,7 @@
 mod ask;
 mod cases;
 mod explain;
+mod suggest;
 mod test;
 
 use std::fs::{self, OpenOptions};
@@ -78,6 +79,14 @@ Examples:
 
 Exit codes: 0 explained, 1 there is no such call, or it cannot be read, 2 usage")]
     Explain(explain::ExplainArgs),
+    /// Draft policies from what was recorded, for a human to read: what was called is permitted, in its shapes
+    #[command(after_help = "\
+Examples:
+  callgate run --observe -- ./job.sh && callgate policy suggest --since 1h > job.cedar
+  callgate policy suggest --workload build --since 1d
+
+Exit codes: 0 drafted, 1 nothing was recorded, or it cannot be read, 2 usage")]
+    Suggest(suggest::SuggestArgs),
 }
 
 #[derive(Debug, Args)]
@@ -111,6 +120,7 @@ pub fn run(args: PolicyArgs) -> Result<ExitCode> {
         }
         Command::Check(args) => check(&args.directory, args.json, &mut out)?,
         Command::Test(args) => test::run(&args, &mut out)?,
+        Command::Suggest(args) => suggest::run(&args, &mut out)?,
         Command::Explain(args) => {
             let code = explain::run(&args, &mut out)?;
             out.flush()?;

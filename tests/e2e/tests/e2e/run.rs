@@ -19,6 +19,7 @@ pub const CASES: &[Case] = &[
     Case::new("a_second_interrupt_ends_a_run_at_once", a_second_interrupt_ends_a_run_at_once).needs(&["netns"]),
     Case::new("what_died_before_enrolling_is_swept", what_died_before_enrolling_is_swept).needs(&["netns"]),
     Case::new("the_command_is_as_dumpable_as_any", the_command_is_as_dumpable_as_any).needs(&["netns", "python3"]),
+    Case::new("what_was_observed_becomes_a_policy", what_was_observed_becomes_a_policy).needs(&["netns", "curl"]),
     Case::new("run_observes_without_refusing", run_observes_without_refusing).needs(&["netns", "curl"]),
     Case::new("a_crashed_run_leaves_nothing_for_long", a_crashed_run_leaves_nothing_for_long).needs(&["netns", "curl"]),
 ];
@@ -266,6 +267,49 @@ fn run_observes_without_refusing() -> Result<()> {
     let records = site.records("begin", "the record", |records| records.len() == 1)?;
     ensure!(records[0]["observed"] == true && records[0]["decision"]["verdict"] == "deny", "{}", records[0]);
     Ok(())
+}
+
+fn what_was_observed_becomes_a_policy() -> Result<()> {
+    let site = Site::without_agent()?;
+    let call = |mode: &[&str], path: &str| -> Result<callgate_harness::Finished> {
+        let arguments = site.curl_arguments();
+        let url = site.api_url(path);
+        let mut command: Vec<&str> = vec!["curl", "-X", "PUT"];
+        command.extend(arguments.iter().map(String::as_str));
+        command.push(&url);
+        run(site.run(&[mode, &["--as", "job"]].concat(), &command)?, WITHIN)
+    };
+    let denied = call(&[], "/v2/orders/7")?;
+    ensure!(denied.stdout.ends_with("\n403"), "{denied:?}");
+    for path in ["/v2/orders/7", "/v2/orders/8"] {
+        let observed = call(&["--observe"], path)?;
+        ensure!(!observed.stdout.contains("refused_by_callgate"), "{observed:?}");
+    }
+    let shown = site.callgate(&["discover", "--workload", "job", "--json"])?.ok()?;
+    let row: serde_json::Value = serde_json::from_str(shown.stdout.lines().next().context("no row")?)?;
+    ensure!(shown.stdout.lines().count() == 1, "{}", shown.stdout);
+    let function = format!("http:PUT {}:{}/v2/orders/*", site::API, site.api.address().port());
+    ensure!(row["function"] == function.as_str() && row["count"] == 3, "{row}");
+    ensure!(row["would_deny"] == 2 && row["denied"] == 1 && row["reasons"][0] == "no_permit", "{row}");
+    ensure!(row["executables"][0].as_str().is_some_and(|path| path.ends_with("/curl")), "{row}");
+    let table = site.callgate(&["discover"])?.ok()?;
+    ensure!(table.stdout.contains("run/job") && table.stdout.contains("/v2/orders/*"), "{}", table.stdout);
+
+    let draft = site.callgate(&["policy", "suggest", "--workload", "job"])?.ok()?;
+    site.write("policies/job.cedar", &draft.stdout)?;
+    let policies = site.path("policies").display().to_string();
+    run(site_command(&["policy", "check", &policies])?, WITHIN)?.ok()?;
+    let permitted = call(&[], "/v2/orders/9")?;
+    ensure!(!permitted.stdout.contains("refused_by_callgate"), "{permitted:?}");
+    let other = call(&[], "/v2/customers/9")?;
+    ensure!(other.stdout.ends_with("\n403"), "{other:?}");
+    Ok(())
+}
+
+fn site_command(arguments: &[&str]) -> Result<std::process::Command> {
+    let mut command = std::process::Command::new(callgate_harness::program("callgate")?);
+    command.args(arguments);
+    Ok(command)
 }
 
 fn a_crashed_run_leaves_nothing_for_long() -> Result<()> {
