@@ -1,10 +1,11 @@
 //! The agent: puts every part together, and takes them apart again in the right order.
 //!
 //! Wiring only. Started by `callgate-agent` for a host, and in process by `callgate run` for one command.
-//! What it enrols is in [`enrolling`], how it says that it is well in [`health`].
+//! What it enrols is in [`enrolling`], what the warden does for it in [`warding`], how it says that it is well in [`health`].
 
 mod enrolling;
 mod health;
+mod warding;
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -26,6 +27,7 @@ use callgate_proxy::{
 };
 use callgate_redirect::{NetnsRef, Redirect};
 use callgate_uplink::{ClientTls, Uplink};
+use callgate_warden::Warden;
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -66,6 +68,8 @@ pub struct Agent {
     gate: Arc<Gate>,
     redirect: Arc<Redirect>,
     ground: Arc<KernelGround>,
+    /// None: it could not be started, which is an alarm.
+    warden: Option<Warden>,
     policies: Policies,
     run: Option<PathBuf>,
     pulses: Pulses,
@@ -101,6 +105,9 @@ impl Agent {
         own_ports.extend(route.as_ref().and_then(|route| route.endpoint().address()));
         let collector_tls = route.as_ref().and_then(|route| route.tls().cloned());
         let ground = Arc::new(KernelGround::new(Arc::clone(&redirect)));
+        let warden = warding::start(&config, &redirect);
+        warding::register(&mut registry, &warden);
+        let unwarded = warding::lacking(&warden);
         let metrics = Metrics::register(&mut registry);
         let issuers = Arc::new(Issuers::new(&config.issuer).context("in the config: `[[issuer]]`")?);
         let gate = Arc::new(Gate {
@@ -139,6 +146,7 @@ impl Agent {
             gate,
             redirect,
             ground,
+            warden: warden.ok(),
             policies,
             run,
             pulses: Pulses::default(),
@@ -153,6 +161,7 @@ impl Agent {
         agent.listen(&NetnsRef::current()?)?;
         agent.spawn_tasks(metrics_listener.map(|(listener, _)| listener), registry)?;
         agent.tell(AgentState::Started, &told(&recovery));
+        agent.say_what_is_unwarded(&unwarded);
         agent.resume()?;
         Ok(agent)
     }
@@ -209,6 +218,9 @@ impl Agent {
     /// # Errors
     /// If a pin cannot be removed.
     pub fn tear_down(&self) -> Result<()> {
+        if let Some(warden) = &self.warden {
+            warden.teardown().context("cannot remove the warden's pins of this run")?;
+        }
         self.redirect.teardown().context("cannot remove the pins of this run")
     }
 
@@ -249,7 +261,9 @@ impl Agent {
             self.stopping.clone(),
         );
         tokio::spawn(beat);
-        tokio::spawn(kernel_events::pump(self.redirect.events()?, Arc::clone(&self.gate)));
+        let (refusals, gate) = (self.redirect.events()?, Arc::clone(&self.gate));
+        let found = self.warden.as_ref().and_then(Warden::events);
+        tokio::spawn(kernel_events::pump(refusals, found, gate));
         if let Some(logs) = self.redirect.logs() {
             tokio::spawn(async move {
                 if let Err(error) = logs.forward().await {
