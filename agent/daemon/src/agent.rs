@@ -1,10 +1,11 @@
 //! The agent: puts every part together, and takes them apart again in the right order.
 //!
 //! Wiring only. Started by `callgate-agent` for a host, and in process by `callgate run` for one command.
-//! What it enrols is in [`enrolling`], how it says that it is well in [`health`].
+//! What it enrols is in [`enrolling`], what the warden does for it in [`warding`], how it says that it is well in [`health`].
 
 mod enrolling;
 mod health;
+mod warding;
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -27,6 +28,7 @@ use callgate_proxy::{
 };
 use callgate_redirect::{Listeners, NetnsRef, Redirect};
 use callgate_uplink::{ClientTls, Uplink};
+use callgate_warden::Warden;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -72,6 +74,8 @@ pub struct Agent {
     gate: Arc<Gate>,
     redirect: Arc<Redirect>,
     ground: Arc<KernelGround>,
+    /// None: it could not be started, which is an alarm.
+    warden: Option<Warden>,
     policies: Policies,
     run: Option<PathBuf>,
     pulses: Pulses,
@@ -115,6 +119,9 @@ impl Agent {
         own_ports.extend(route.as_ref().and_then(|route| route.endpoint().address()));
         let collector_tls = route.as_ref().and_then(|route| route.tls().cloned());
         let ground = Arc::new(KernelGround::new(Arc::clone(&redirect)));
+        let warden = warding::start(&config, &redirect);
+        warding::register(&mut registry, &warden);
+        let unwarded = warding::lacking(&warden);
         let metrics = Metrics::register(&mut registry);
         let issuers = Arc::new(Issuers::new(&config.issuer).context("in the config: `[[issuer]]`")?);
         let gate = Arc::new(Gate {
@@ -154,6 +161,7 @@ impl Agent {
             gate,
             redirect,
             ground,
+            warden: warden.ok(),
             policies,
             run,
             pulses: Pulses::default(),
@@ -178,6 +186,7 @@ impl Agent {
         }
         agent.listen(&NetnsRef::current()?)?;
         agent.tell(AgentState::Started, &told(&recovery));
+        agent.say_what_is_unwarded(&unwarded);
         // What is enrolled is known again before the first connection is accepted: none is turned away as unknown.
         agent.resume()?;
         agent.accept();
@@ -253,6 +262,9 @@ impl Agent {
     /// # Errors
     /// If a pin cannot be removed.
     pub fn tear_down(&self) -> Result<()> {
+        if let Some(warden) = &self.warden {
+            warden.teardown().context("cannot remove the warden's pins of this run")?;
+        }
         self.redirect.teardown().context("cannot remove the pins of this run")
     }
 
@@ -344,7 +356,9 @@ impl Agent {
             self.stopping.clone(),
         );
         tokio::spawn(beat);
-        tokio::spawn(kernel_events::pump(self.redirect.events()?, Arc::clone(&self.gate)));
+        let (refusals, gate) = (self.redirect.events()?, Arc::clone(&self.gate));
+        let found = self.warden.as_ref().and_then(Warden::events);
+        tokio::spawn(kernel_events::pump(refusals, found, gate));
         if let Some(logs) = self.redirect.logs() {
             tokio::spawn(async move {
                 if let Err(error) = logs.forward().await {

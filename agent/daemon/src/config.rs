@@ -33,6 +33,8 @@ pub struct Config {
     pub bpffs: PathBuf,
     /// Enrolled cgroups must lie below; none: the cgroup v2 mount.
     pub cgroup_root: Option<PathBuf>,
+    /// What becomes of connections that are older than an enrolment, or were made elsewhere and are held inside.
+    pub older_sockets: OlderSockets,
     /// Name of this node in records; none: the host name.
     pub node: Option<String>,
     /// Collector: `https://HOST:PORT`, `http://ADDRESS:PORT` (loopback only) or `unix:PATH`. None: records stay in the
@@ -142,6 +144,17 @@ pub struct EnrollEntry {
     pub mode: Mode,
 }
 
+/// What becomes of sockets that no hook has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OlderSockets {
+    /// They are destroyed; a process that holds a raw, packet or other socket without a hook is ended.
+    #[default]
+    Destroy,
+    /// They are recorded, and work on.
+    Report,
+}
+
 /// A log level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -178,6 +191,7 @@ impl Default for Config {
             runtime_dir: RUNTIME_DIR.into(),
             bpffs: "/sys/fs/bpf".into(),
             cgroup_root: None,
+            older_sockets: OlderSockets::default(),
             node: None,
             collector: None,
             collector_tls: None,

@@ -1,11 +1,11 @@
-//! Records what the kernel refused, at a bounded rate per workload: a flood by one must not push out another's records.
+//! Records what the kernel refused and what the warden found, at a bounded rate per workload: a flood by one must not push out another's records.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use callgate_model::{CgroupId, RecordKind};
+use callgate_model::{CgroupId, KernelDenial, RecordKind};
 use callgate_proxy::Gate;
 use callgate_redirect::Events;
 use tracing::{debug, error, warn};
@@ -22,19 +22,26 @@ struct Budget {
 }
 
 /// Records until the gate stops.
-pub async fn pump(mut events: Events, gate: Arc<Gate>) {
+pub async fn pump(mut refused: Events, mut found: Option<callgate_warden::Events>, gate: Arc<Gate>) {
     let mut budgets: HashMap<CgroupId, Budget> = HashMap::new();
     loop {
-        let event = tokio::select! {
+        let mut denial = tokio::select! {
             () = gate.stopping.cancelled() => return,
-            event = events.next() => event,
-        };
-        let mut denial = match event {
-            Ok(denial) => denial,
-            Err(error) => {
-                error!(%error, "the kernel's events cannot be read any more");
-                return;
-            }
+            event = refused.next() => match event {
+                Ok(denial) => denial,
+                Err(error) => {
+                    error!(%error, "the kernel's events cannot be read any more");
+                    return;
+                }
+            },
+            event = next(&mut found) => match event {
+                Some(denial) => denial,
+                None => {
+                    warn!("the warden tells nothing any more");
+                    found = None;
+                    continue;
+                }
+            },
         };
         gate.tallies.of(denial.cgroup).kernel.fetch_add(1, Ordering::Relaxed);
         budgets.retain(|_, budget| budget.since.elapsed() < WINDOW);
@@ -53,5 +60,13 @@ pub async fn pump(mut events: Events, gate: Arc<Gate>) {
         if let Err(error) = gate.recorder.write(RecordKind::KernelDenial(denial)) {
             error!(%error, "a refusal by the kernel could not be recorded");
         }
+    }
+}
+
+/// Never, where there is no warden.
+async fn next(events: &mut Option<callgate_warden::Events>) -> Option<KernelDenial> {
+    match events {
+        Some(events) => events.next().await,
+        None => std::future::pending().await,
     }
 }

@@ -238,8 +238,12 @@ pub enum KernelEvent {
     Egress,
     /// The destination was the gate's own port.
     OwnPort,
-    /// The socket is of an enrolled cgroup, its task is not.
+    /// Of socket and task, one is of an enrolled cgroup and the other is not.
     Foreign,
+    /// A socket of a family or kind that has no hook: not made, or its task was ended.
+    Family,
+    /// An open connection that no hook had seen: destroyed.
+    Severed,
 }
 
 /// A refusal by a kernel program.

@@ -1,6 +1,6 @@
 //! Where things are pinned, and taking pins away.
 //!
-//! `<bpffs>/callgate/v<schema>/<instance>/maps/<map>` and `…/links/<cgroup id>/<program>`. The schema's version is in
+//! `<bpffs>/callgate/v<schema>/<instance>/maps/<map>` and `…/links/<cgroup id>/<program>`; `…/warden` is the warden's. The schema's version is in
 //! the path since aya opens a pinned map without comparing its layout. bpffs takes no dots in names.
 
 use std::fs;
@@ -79,6 +79,11 @@ impl Pins {
         self.root.join("links").join(cgroup.to_string())
     }
 
+    /// Where the warden of this instance has its own: removed with the rest.
+    pub fn warden(&self) -> PathBuf {
+        self.root.join("warden")
+    }
+
     /// Makes the folders and takes the lock.
     pub fn own(&self) -> Result<Owned, RedirectError> {
         for _ in 0..OWN_TRIES {
@@ -146,6 +151,7 @@ impl Pins {
 
     /// Removes every pin: links first, so that no program runs with half of its maps.
     pub fn remove(&self) -> Result<(), RedirectError> {
+        remove_folder(&self.warden())?;
         for id in self.enrolled()? {
             remove_folder(&self.links(id))?;
         }

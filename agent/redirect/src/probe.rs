@@ -43,23 +43,11 @@ pub fn probe_all(bpffs: &Path) -> Vec<Feature> {
         required("network namespace cookies", all, own_cookie()),
     ];
     features.extend(programs(bpffs));
-    features.extend([
-        optional(
-            "socket iterator",
-            "sockets older than an enrolment cannot be closed; their packets are dropped only where they open connections",
-            traced("bpf_iter_tcp", bpf_prog_type::BPF_PROG_TYPE_TRACING, bpf_attach_type::BPF_TRACE_ITER),
-        ),
-        optional(
-            "BPF LSM",
-            "families other than IPv4 and IPv6 are refused by seccomp under `callgate run` alone",
-            traced("bpf_lsm_socket_create", bpf_prog_type::BPF_PROG_TYPE_LSM, bpf_attach_type::BPF_LSM_MAC),
-        ),
-        optional(
-            "BTF tracepoints",
-            "the executable is attested from /proc, not from the kernel's own record of exec",
-            traced("sched_process_exec", bpf_prog_type::BPF_PROG_TYPE_TRACING, bpf_attach_type::BPF_TRACE_RAW_TP),
-        ),
-    ]);
+    features.push(optional(
+        "BTF tracepoints",
+        "the executable is attested from /proc, not from the kernel's own record of exec",
+        traced("sched_process_exec"),
+    ));
     features
 }
 
@@ -105,14 +93,11 @@ fn attach(config: &Config) -> Result<String, RedirectError> {
     tried
 }
 
-/// Loads a program of two instructions that needs a BTF id.
-fn traced(function: &str, kind: bpf_prog_type, attach: bpf_attach_type) -> io::Result<String> {
+/// Loads a program of two instructions for a tracepoint that is known by its type.
+fn traced(tracepoint: &str) -> io::Result<String> {
     let btf = Btf::from_sys_fs().map_err(io::Error::other)?;
-    let id = if attach == bpf_attach_type::BPF_TRACE_RAW_TP {
-        btf.id_by_type_name_kind(&format!("btf_trace_{function}"), BtfKind::Typedef)
-    } else {
-        btf.id_by_type_name_kind(function, BtfKind::Func)
-    };
+    let id = btf.id_by_type_name_kind(&format!("btf_trace_{tracepoint}"), BtfKind::Typedef);
+    let (kind, attach) = (bpf_prog_type::BPF_PROG_TYPE_TRACING, bpf_attach_type::BPF_TRACE_RAW_TP);
     syscall::load_trivial(kind, attach, id.map_err(io::Error::other)?)?;
     Ok("loads".into())
 }

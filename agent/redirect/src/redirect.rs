@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,7 +21,7 @@ use crate::{Config, Events, KernelLogs, Listeners, NetnsRef, RedirectError, Stat
 /// The kernel programs, loaded, with their maps pinned. Shared by `Arc`; dropping it leaves every pin in place.
 pub struct Redirect {
     pins: Pins,
-    bpffs: std::path::PathBuf,
+    bpffs: PathBuf,
     object: Mutex<Ebpf>,
     heartbeat: Mutex<Array<MapData, u64>>,
     enrolments: Mutex<HashMap<MapData, u64, Enrolment>>,
@@ -192,6 +192,18 @@ impl Redirect {
         self.origins.sweep();
         let now = u64::try_from(monotonic().as_nanos()).unwrap_or(u64::MAX);
         lock(&self.heartbeat).set(0, now, 0).map_err(failed("HEARTBEAT"))
+    }
+
+    /// Pin of the map of enrolments, which the warden reads too.
+    #[must_use]
+    pub fn enrolments_pin(&self) -> PathBuf {
+        self.pins.map("ENROLMENTS")
+    }
+
+    /// Where the warden of this instance pins what is its own: removed with every pin of the instance.
+    #[must_use]
+    pub fn warden_pins(&self) -> PathBuf {
+        self.pins.warden()
     }
 
     /// The refusals. Needs a tokio runtime; one at a time.

@@ -13,14 +13,17 @@ struct Need {
     shows: &'static str,
 }
 
-/// The compiler for aws-lc and SQLite; what the tests call; clients whose trust the tests check.
+/// The compiler for aws-lc and SQLite; the one for the warden's kernel programs, and what libbpf is linked with; what the
+/// tests call; clients whose trust the tests check.
 const NEEDS: &[Need] = &[
     Need { package: "build-essential", shows: "cc" },
     Need { package: "build-essential", shows: "/usr/include/stdio.h" },
     Need { package: "ca-certificates", shows: "/etc/ssl/certs/ca-certificates.crt" },
+    Need { package: "clang-19", shows: "clang-19" },
     Need { package: "curl", shows: "curl" },
     Need { package: "git", shows: "git" },
     Need { package: "iproute2", shows: "ip" },
+    Need { package: "libelf-dev", shows: "/usr/include/libelf.h" },
     Need { package: "nodejs", shows: "node" },
     Need { package: "pkg-config", shows: "pkg-config" },
     Need { package: "python3", shows: "/usr/bin/python3" },
@@ -29,6 +32,7 @@ const NEEDS: &[Need] = &[
     Need { package: "python3-httpx", shows: "/usr/lib/python3/dist-packages/httpx/__init__.py" },
     Need { package: "python3-requests", shows: "/usr/lib/python3/dist-packages/requests/__init__.py" },
     Need { package: "util-linux", shows: "nsenter" },
+    Need { package: "zlib1g-dev", shows: "/usr/include/zlib.h" },
 ];
 
 /// Installs what is missing; says what it did.

@@ -22,7 +22,8 @@ struct Crate {
 }
 
 /// I/O, threads of others, the kernel: what pure crates may not reach.
-const IMPURE: &[&str] = &["aya", "hyper", "libbpf-rs", "mio", "rusqlite", "rustls", "socket2", "tokio", "tonic"];
+const IMPURE: &[&str] =
+    &["aya", "hyper", "libbpf-rs", "libbpf-sys", "mio", "rusqlite", "rustls", "socket2", "tokio", "tonic"];
 const KERNEL: &[&str] = &["aya", "aya-obj", "libbpf-rs", "libbpf-sys", "callgate-redirect", "callgate-warden"];
 /// Tests, the demo's tools and the like may know everything of ours that they need.
 const ANY: &[&str] = &["*"];
@@ -36,7 +37,8 @@ const CRATES: &[Crate] = &[
     Crate { name: "callgate-ebpf-common", ours: &[], theirs: Some(&["aya"]), never: &["tokio"] },
     krate("callgate-identity", &["model"], KERNEL),
     krate("callgate-enroll", &["model"], KERNEL),
-    krate("callgate-redirect", &["model", "ebpf-common"], &[]),
+    krate("callgate-redirect", &["model", "ebpf-common"], &["libbpf-rs", "libbpf-sys"]),
+    krate("callgate-warden", &["model"], &["aya", "aya-obj"]),
     krate("callgate-audit", &["model", "proto", "seal"], KERNEL),
     krate("callgate-uplink", &["audit", "model", "mtls", "proto", "seal"], KERNEL),
     krate("callgate-proxy", &["audit", "enroll", "identity", "mask", "model", "policy", "wire"], KERNEL),
@@ -47,7 +49,7 @@ const CRATES: &[Crate] = &[
         "callgate-daemon",
         &[
             "audit", "enroll", "identity", "mask", "model", "policy", "proto", "proxy", "redirect", "seal", "uplink",
-            "wire",
+            "warden", "wire",
         ],
         &["callgate-collector"],
     ),
@@ -66,6 +68,7 @@ const CRATES: &[Crate] = &[
             "redirect",
             "seal",
             "uplink",
+            "warden",
             "wire",
         ],
         &[],

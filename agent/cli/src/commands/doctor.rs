@@ -43,6 +43,7 @@ pub async fn run(args: DoctorArgs) -> Result<ExitCode> {
         eprintln!("callgate: removed what the crashed `{stale}` left");
     }
     let mut features = probe::probe_all(&config.bpffs);
+    features.extend(callgate_warden::probe::probe_all().into_iter().map(of_warden));
     features.push(landlock());
     let missing = features.iter().any(|feature| feature.required && !feature.ok);
     if args.json {
@@ -65,6 +66,12 @@ pub async fn run(args: DoctorArgs) -> Result<ExitCode> {
         println!("{table}");
     }
     Ok(ExitCode::from(if missing { FAILED } else { OK }))
+}
+
+/// The warden's parts: the agent goes on without them, and says so.
+fn of_warden(feature: callgate_warden::Feature) -> probe::Feature {
+    let callgate_warden::Feature { name, ok, detail, degrades } = feature;
+    probe::Feature { name, ok, detail, degrades, required: false }
 }
 
 /// Landlock, whose scopes `run` needs.

@@ -120,6 +120,10 @@ impl Agent {
         }
         self.forget_files(&path, Some(workload.cgroup));
         self.record(enrolment_record(change, &workload));
+        // What was enrolled before went through the hooks all along.
+        if before.is_none() && change == EnrolmentChange::Enrolled {
+            self.sever(&path, &workload);
+        }
         self.policies.set_workload_uids(workload_uids(&self.gate.roster)?);
         info!(workload = %workload.id, cgroup = %workload.cgroup, ?change, "enrolled");
         Ok(workload)
@@ -253,6 +257,7 @@ impl Agent {
         }
         self.gate.roster.remove(workload.cgroup);
         self.gate.tallies.forget(workload.cgroup);
+        self.calm_about_sockets(workload);
         self.record(enrolment_record(EnrolmentChange::Unenrolled, workload));
         info!(workload = %workload.id, "unenrolled");
         Ok(())

@@ -82,6 +82,8 @@ impl Row {
                     KernelEvent::Egress => "egress",
                     KernelEvent::OwnPort => "own port",
                     KernelEvent::Foreign => "foreign task",
+                    KernelEvent::Family => "family",
+                    KernelEvent::Severed => "severed",
                 };
                 let decision = if denial.observed { "observed" } else { "deny" };
                 let result = format!("by the kernel, pid {}", denial.pid);
