@@ -85,7 +85,8 @@ pub struct Site {
     pub root: TestCgroup,
     bpffs: TempBpffs,
     directory: tempfile::TempDir,
-    _veth: Veth,
+    /// The link to the upstreams: `a` is here, `b` there.
+    pub veth: Veth,
     /// The namespace of the upstreams.
     pub netns: Netns,
 }
@@ -116,7 +117,7 @@ impl Site {
             root,
             bpffs: TempBpffs::mount()?,
             directory,
-            _veth: veth,
+            veth,
             netns,
         };
         std::fs::create_dir(site.path("policies"))?;

@@ -1,0 +1,85 @@
+//! The exam once, short: nothing gets through that is not known to, and `docs/bypass.md` says what this kernel says.
+//!
+//! To write that document anew: `CALLGATE_WRITE=1 cargo test -p callgate-bypass --test bypass`.
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, Result, ensure};
+use callgate_bypass::exam::{Row, document, table};
+use callgate_bypass::known::KNOWN;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+/// The exam's lines; every trial asks, the first one has it run.
+static ROWS: OnceLock<Result<Vec<Row>, String>> = OnceLock::new();
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let failed = |error: anyhow::Error| Failed::from(format!("{error:?}"));
+    let trials = vec![
+        Trial::test("nothing_unknown_gets_through", move || nothing_unknown_gets_through().map_err(failed)),
+        Trial::test("what_is_known_still_gets_through", move || what_is_known_still_gets_through().map_err(failed)),
+        Trial::ignorable_test("the_document_says_what_the_exam_says", move || the_document().map_err(failed)),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn rows() -> Result<&'static [Row]> {
+    let rows = ROWS.get_or_init(|| examine().map_err(|error| format!("{error:?}")));
+    rows.as_deref().map_err(|error| anyhow::anyhow!(error.clone()))
+}
+
+/// In a process of its own: it moves itself into another network namespace.
+fn examine() -> Result<Vec<Row>> {
+    let file = tempfile::NamedTempFile::new()?;
+    let mut exam = Command::new(callgate_harness::program("callgate-bypass")?);
+    exam.arg("--json").arg(file.path());
+    let output = exam.output()?;
+    let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    // 1 says that something got through, which is for the trials to tell; anything else, that there was no exam.
+    ensure!(matches!(output.status.code(), Some(0 | 1)), "{}: {told}", output.status);
+    serde_json::from_slice(&std::fs::read(file.path())?).with_context(|| told)
+}
+
+fn nothing_unknown_gets_through() -> Result<()> {
+    let rows = rows()?;
+    let vectors: std::collections::BTreeSet<&str> = rows.iter().map(|row| row.vector.as_str()).collect();
+    ensure!(vectors.len() >= 80, "only {} vectors were tried", vectors.len());
+    let through: Vec<String> = rows.iter().filter(|row| row.fails()).map(table::line).collect();
+    ensure!(through.is_empty(), "got through:\n{}", through.join("\n"));
+    Ok(())
+}
+
+/// A row that is closed must be taken out of the table: else it would hide the day when it opens again.
+fn what_is_known_still_gets_through() -> Result<()> {
+    let reached: Vec<&Row> = rows()?.iter().filter(|row| row.shown().starts_with("REACHED")).collect();
+    for hole in KNOWN {
+        for name in hole.vectors {
+            let is_it = |row: &&&Row| match name.strip_suffix('*') {
+                Some(start) => row.vector.starts_with(start),
+                None => row.vector == *name,
+            };
+            ensure!(reached.iter().any(|row| is_it(&row)), "`{name}` gets through no more: take it out of `known.rs`");
+        }
+    }
+    Ok(())
+}
+
+fn the_document() -> Result<Completion> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/bypass.md");
+    let there = std::fs::read_to_string(&path).unwrap_or_default();
+    let write = std::env::var_os("CALLGATE_WRITE").is_some();
+    let kernel = document::kernel()?;
+    if !write && !there.starts_with(&document::title(&kernel)) {
+        return Ok(Completion::ignored_with(format!("absent: docs/bypass.md is of another kernel than {kernel}")));
+    }
+    let text = document::text(rows()?)?;
+    if write {
+        std::fs::write(&path, &text)?;
+    }
+    let differ: Vec<&str> = text.lines().filter(|line| !there.lines().any(|known| known == *line)).collect();
+    ensure!(write || text == there, "docs/bypass.md does not say what the exam says; it would say:\n{}", differ.join("\n"));
+    Ok(Completion::Completed)
+}
