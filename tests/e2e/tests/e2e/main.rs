@@ -8,6 +8,7 @@ mod heads;
 mod machine;
 mod run;
 mod size;
+mod warden;
 
 fn main() -> std::process::ExitCode {
     let cases = [
@@ -19,6 +20,7 @@ fn main() -> std::process::ExitCode {
         size::CASES,
         heads::CASES,
         failure::CASES,
+        warden::CASES,
     ];
     callgate_e2e::main(&cases)
 }
