@@ -61,17 +61,17 @@ static __always_inline enum call call_of(long number)
 
 static __always_inline long number_of(struct pt_regs *regs)
 {
-	return (int)BPF_CORE_READ(regs, orig_ax);
+	return (int)regs->orig_ax;
 }
 
 static __always_inline u64 first_argument(struct pt_regs *regs)
 {
-	return is_compat() ? (u32)BPF_CORE_READ(regs, bx) : BPF_CORE_READ(regs, di);
+	return is_compat() ? (u32)regs->bx : regs->di;
 }
 
 static __always_inline u64 second_argument(struct pt_regs *regs)
 {
-	return is_compat() ? (u32)BPF_CORE_READ(regs, cx) : BPF_CORE_READ(regs, si);
+	return is_compat() ? (u32)regs->cx : regs->si;
 }
 
 #elif defined(__TARGET_ARCH_arm64)
@@ -120,17 +120,17 @@ static __always_inline enum call call_of(long number)
 
 static __always_inline long number_of(struct pt_regs *regs)
 {
-	return BPF_CORE_READ(regs, syscallno);
+	return regs->syscallno;
 }
 
 static __always_inline u64 first_argument(struct pt_regs *regs)
 {
-	return BPF_CORE_READ(regs, orig_x0);
+	return regs->orig_x0;
 }
 
 static __always_inline u64 second_argument(struct pt_regs *regs)
 {
-	return BPF_CORE_READ(regs, user_regs.regs[1]);
+	return regs->user_regs.regs[1];
 }
 
 #else

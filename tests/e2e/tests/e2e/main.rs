@@ -9,6 +9,7 @@ mod machine;
 mod run;
 mod size;
 mod upgrade;
+mod warden;
 
 fn main() -> std::process::ExitCode {
     let cases = [
@@ -21,6 +22,7 @@ fn main() -> std::process::ExitCode {
         heads::CASES,
         failure::CASES,
         upgrade::CASES,
+        warden::CASES,
     ];
     callgate_e2e::main(&cases)
 }

@@ -1,0 +1,139 @@
+//! What the hooks of the redirect cannot see, through the whole agent: cut, refused or ended, and on record.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use callgate_e2e::{Case, Site};
+use callgate_harness::{Place, Running};
+
+/// The cases of this file.
+pub const CASES: &[Case] = &[
+    Case::new("a_connection_older_than_the_enrolment_is_cut", older_connection).needs(&["netns", "python3"]),
+    Case::new("a_task_that_asks_for_a_packet_socket_is_ended", packet_socket).needs(&["netns", "python3"]),
+    Case::new("a_process_that_enters_with_a_socket_gets_nowhere", entering).needs(&["netns", "python3"]),
+    Case::new("connections_of_an_enrolled_workload_outlive_the_agents_restart", restart).needs(&["netns", "python3"]),
+    Case::new("doctor_tells_what_the_kernel_takes_of_the_warden", doctor),
+];
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs lines of Python from its input, and says how each went.
+const SHELL: &str = r#"
+import errno, socket, sys
+held = {}
+print("here", flush=True)
+for line in sys.stdin:
+    try:
+        print("done", eval(line), flush=True)
+    except OSError as error:
+        print("failed", errno.errorcode.get(error.errno, error), flush=True)
+"#;
+
+struct Shell(Running);
+
+impl Shell {
+    fn start(place: &Place) -> Result<Self> {
+        let mut python = place.command("python3");
+        python.args(["-c", SHELL]);
+        let shell = Self(Running::start(python)?);
+        shell.0.line(PATIENCE, |line| line == "here")?;
+        Ok(shell)
+    }
+
+    /// The one line that a line of Python gives; each must be different from all before it.
+    fn ask(&mut self, python: &str) -> Result<String> {
+        let before = self.0.stdout().lines().count();
+        self.0.write(&format!("{python}\n"))?;
+        let seen = std::cell::Cell::new(0);
+        self.0.line(PATIENCE, |_| {
+            seen.set(seen.get() + 1);
+            seen.get() > before
+        })
+    }
+}
+
+fn connect(to: std::net::SocketAddr) -> String {
+    format!("held.setdefault('out', socket.create_connection(('{}', {}), 5)).send(b'x')", to.ip(), to.port())
+}
+
+fn denials(site: &Site, event: &str) -> Result<Vec<serde_json::Value>> {
+    let wanted = |record: &serde_json::Value| record["event"] == event;
+    let found = site.records("kernel_denial", event, |records| records.iter().any(wanted))?;
+    Ok(found.into_iter().filter(wanted).collect())
+}
+
+fn older_connection() -> Result<()> {
+    let site = Site::new()?;
+    let (late, other) = (site.root.child("late")?, site.root.child("other")?);
+    let mut workload = Shell::start(&Place::here().cgroup_path(&late))?;
+    let mut neighbour = Shell::start(&Place::here().cgroup_path(&other))?;
+    for shell in [&mut workload, &mut neighbour] {
+        let said = shell.ask(&connect(site.plain.address()))?;
+        ensure!(said == "done 1", "{said}");
+    }
+    site.callgate(&["enroll", &late.display().to_string(), "--name", "late"])?.ok()?;
+    let said = workload.ask("held['out'].send(b'y' * 2)")?;
+    ensure!(said == "failed ECONNABORTED", "{said}");
+    let said = neighbour.ask("held['out'].send(b'y' * 2)")?;
+    ensure!(said == "done 2", "{said}");
+    let found = denials(&site, "severed")?;
+    ensure!(found.len() == 1 && found[0]["workload"] == "cgroup/late", "{found:?}");
+    ensure!(found[0]["destination"] == site.plain.address().to_string() && found[0]["observed"] == false, "{found:?}");
+    Ok(())
+}
+
+fn packet_socket() -> Result<()> {
+    let site = Site::new()?;
+    let mut workload = Shell::start(&Place::here().cgroup_path(&site.enrolled))?;
+    let said = workload.ask("socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).family.value")?;
+    ensure!(said == "done 16", "{said}");
+    workload.0.write("socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\n")?;
+    let status = workload.0.wait(PATIENCE)?;
+    ensure!(std::os::unix::process::ExitStatusExt::signal(&status) == Some(9), "{status}");
+    let found = denials(&site, "family")?;
+    ensure!(found[0]["workload"] == "cgroup/site" && found[0]["family"] == 17, "{found:?}");
+    Ok(())
+}
+
+fn entering() -> Result<()> {
+    let site = Site::new()?;
+    let other = site.root.child("other")?;
+    let mut workload = Shell::start(&Place::here().cgroup_path(&other))?;
+    workload.ask("held.setdefault('out', socket.socket()).fileno()")?;
+    let said = workload.ask(&format!("open('{}/cgroup.procs', 'w').write('0')", site.enrolled.display()))?;
+    ensure!(said.starts_with("done"), "{said}");
+    let to = site.plain.address();
+    let said = workload.ask(&format!("held['out'].connect(('{}', {}))", to.ip(), to.port()))?;
+    ensure!(said == "failed EPERM", "{said}");
+    ensure!(site.plain.request_count() == 0);
+    let found = denials(&site, "foreign")?;
+    ensure!(found[0]["workload"] == "cgroup/site" && found[0]["destination"] == to.to_string(), "{found:?}");
+    Ok(())
+}
+
+/// What an enrolled cgroup has is none of the older ones for the next agent.
+fn restart() -> Result<()> {
+    let mut site = Site::new()?;
+    let mut workload = Shell::start(&Place::here().cgroup_path(&site.enrolled))?;
+    let said = workload.ask(&connect(site.plain.address()))?;
+    ensure!(said == "done 1", "{said}");
+    // The kernel's own answer, not that of the agent which is gone.
+    site.kill_agent()?;
+    site.start_agent()?;
+    let found = site.records("enrolment", "resumed", |records| records.iter().any(|one| one["change"] == "resumed"))?;
+    ensure!(!found.is_empty());
+    let all = site.records("", "all", |_| true)?;
+    ensure!(!all.iter().any(|record| record["event"] == "severed"), "{all:?}");
+    Ok(())
+}
+
+fn doctor() -> Result<()> {
+    let site = Site::without_agent()?;
+    let config = site.path("agent.toml").display().to_string();
+    let said = site.callgate(&["doctor", "--json", "--config", &config])?.ok()?;
+    for part in ["sockets", "guard", "arrivals", "lsm", "sock_diag destroy"] {
+        let row = said.stdout.lines().find(|line| line.contains(&format!("\"name\":\"{part}\"")));
+        ensure!(row.is_some_and(|row| row.contains("\"required\":false")), "no `{part}` in {}", said.stdout);
+    }
+    Ok(())
+}
