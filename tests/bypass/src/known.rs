@@ -24,5 +24,7 @@ pub fn known(vector: &str, way: Way) -> Option<&'static Known> {
         Some(start) => vector.starts_with(start),
         None => vector == pattern,
     };
-    KNOWN.iter().find(|row| row.vectors.iter().any(|name| names(name)) && (row.ways.is_empty() || row.ways.contains(&way)))
+    KNOWN
+        .iter()
+        .find(|row| row.vectors.iter().any(|name| names(name)) && (row.ways.is_empty() || row.ways.contains(&way)))
 }

@@ -114,6 +114,5 @@ fn started(scene: &Scene, vector: &Vector, order: &Order, born: &Path, enrol: Op
     running.close_stdin();
     let status = running.wait(PATIENCE).with_context(|| format!("vector `{}`", vector.name))?;
     let seen = running.line(Duration::from_secs(1), |line| line.starts_with('{')).unwrap_or_default();
-    Ok(hostile::answer(status, &seen, &running.stderr())
-        .unwrap_or_else(|answer| Seen { answer, latency_us: 0 }))
+    Ok(hostile::answer(status, &seen, &running.stderr()).unwrap_or_else(|answer| Seen { answer, latency_us: 0 }))
 }

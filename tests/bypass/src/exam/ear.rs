@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -35,11 +35,25 @@ impl Ear {
     /// # Errors
     /// Without CAP_NET_RAW.
     pub fn new(far: &Netns, index: u32, to: IpAddr) -> Result<Ear> {
-        let socket = far.enter(|| packet::ear(index))?.context("a packet socket")?;
-        socket.set_read_timeout(Some(LOOK))?;
         let (frames, ended) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (heard, end) = (Arc::clone(&frames), Arc::clone(&ended));
+        let (opened, open) = mpsc::sync_channel(1);
+        let far = far.path();
         std::thread::spawn(move || {
+            // In a table of descriptors of its own: between fork and exec a child of the exam that is born in an
+            // enrolled cgroup would hold this socket, and rightly be ended for it.
+            let made = packet::own_table()
+                .map_err(anyhow::Error::from)
+                .and_then(|()| callgate_harness::netns::enter(&far, || packet::ear(index)))
+                .and_then(|socket| socket.context("a packet socket"))
+                .and_then(|socket| socket.set_read_timeout(Some(LOOK)).map(|()| socket).map_err(Into::into));
+            let socket = match made {
+                Ok(socket) => socket,
+                Err(error) => return drop(opened.send(Err(error))),
+            };
+            if opened.send(Ok(())).is_err() {
+                return;
+            }
             let mut buffer = vec![0; 70_000];
             while !end.load(Ordering::Relaxed) {
                 if let Ok(length) = packet::hear(&socket, &mut buffer) {
@@ -48,6 +62,7 @@ impl Ear {
                 }
             }
         });
+        open.recv().context("the ear's thread")??;
         let marker = UdpSocket::bind("0.0.0.0:0")?;
         Ok(Ear { frames, ended, marker, to: SocketAddr::new(to, DISCARD), marks: 0 })
     }

@@ -41,7 +41,10 @@ impl Ground {
     /// # Errors
     /// Without root.
     pub fn enter() -> Result<Ground> {
-        ensure!(rustix::process::geteuid().is_root(), "the exam changes cgroups and loads kernel programs: run as root");
+        ensure!(
+            rustix::process::geteuid().is_root(),
+            "the exam changes cgroups and loads kernel programs: run as root"
+        );
         for left in callgate_harness::sweep()? {
             eprintln!("removed what an exam or test that was stopped had left: {left}");
         }
@@ -318,7 +321,9 @@ fn listening(pid: u32) -> Result<Vec<SocketAddr>> {
         let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/net/{file}")) else { continue };
         for line in text.lines().skip(1) {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            let (Some(local), Some(&"0A"), Some(inode)) = (fields.get(1), fields.get(3), fields.get(9)) else { continue };
+            let (Some(local), Some(&"0A"), Some(inode)) = (fields.get(1), fields.get(3), fields.get(9)) else {
+                continue;
+            };
             if inodes.iter().any(|mine| mine == inode) {
                 let port = local.rsplit_once(':').context("a port")?.1;
                 found.push(SocketAddr::new(host.parse()?, u16::from_str_radix(port, 16)?));

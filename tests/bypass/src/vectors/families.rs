@@ -44,7 +44,9 @@ pub const ROWS: &[Vector] = &[
 
 /// A row in which having the socket counts. The three numbers are packed into the argument.
 const fn of(name: &'static str, what: &'static str, family: i32, kind: i32, protocol: i32) -> Vector {
-    Vector::new(name, what, have).judges_itself().with(((family as i64) << 32) | ((kind as i64) << 16) | protocol as i64)
+    Vector::new(name, what, have)
+        .judges_itself()
+        .with(((family as i64) << 32) | ((kind as i64) << 16) | protocol as i64)
 }
 
 fn have(_: &Order, triple: i64) -> io::Result<Said> {
