@@ -44,6 +44,9 @@ impl Eyes {
     }
 }
 
+/// Nice value of the thread, and of those that it starts: before all others of usual scheduling.
+const FIRST: i32 = -20;
+
 /// What the thread works with.
 pub struct Look {
     pub pins: PathBuf,
@@ -57,6 +60,9 @@ pub struct Look {
 impl Look {
     /// Until it is told to stop.
     pub fn run(self) {
+        // A workload that keeps the processor busy must not make its own sockets live longer. Without the right to it,
+        // they may.
+        let _refused = rustix::process::setpriority_process(Some(rustix::thread::gettid()), FIRST);
         if let Err(error) = self.watch() {
             error!(%error, "the warden looks no more: sockets that are handed in are not found");
         }
@@ -67,6 +73,10 @@ impl Look {
         let ring = parts::map(&self.pins, "WARDEN_EVENTS")?;
         // Only where arrivals are told.
         let stirred = parts::map(&self.pins, "STIRRED").ok();
+        // An agent that died between hearing of an arrival and looking left its mark: nothing would be told any more.
+        for (map, pid) in stirred.iter().flat_map(|map| map.keys().map(move |pid| (map, pid))) {
+            let _absent = map.delete(&pid);
+        }
         let (told, inbox) = mpsc::channel::<Event>();
         let mut builder = RingBufferBuilder::new();
         let receive = move |bytes: &[u8]| {
@@ -93,9 +103,12 @@ impl Look {
                 // Before the look: what arrives from now on is told anew.
                 let _absent = stirred.as_ref().map(|map| map.delete(&pid.to_ne_bytes()));
             }
-            let Some(eyes) = &self.eyes else { continue };
-            if all || last.elapsed() >= EACH {
+            all |= last.elapsed() >= EACH;
+            if all {
                 last = Instant::now();
+            }
+            let Some(eyes) = &self.eyes else { continue };
+            if all {
                 self.tell(eyes.sweep(None));
             } else if !arrivals.is_empty() {
                 for pid in arrivals {

@@ -19,8 +19,11 @@ pub const CASES: &[Case] = &[
     ("in_observe_mode_foreign_connections_go_on_and_are_reported_once", observes),
 ];
 
-/// How long a socket that is handed in may work. Far above what is measured: machines under load sleep.
-const AT_ONCE: Duration = Duration::from_millis(500);
+/// How long a socket that is handed in may work in most rounds. Looking each second alone would give half a second.
+const AT_ONCE: Duration = Duration::from_millis(400);
+
+/// The same in the worst one: a second, and what a machine takes that has far more to do than it can.
+const AT_LAST: Duration = Duration::from_secs(4);
 
 /// How often it is tried.
 const ROUNDS: usize = 10;
@@ -34,7 +37,7 @@ fn show(what: &str, mut windows: Vec<Duration>) -> Result<()> {
     windows.sort_unstable();
     let (median, worst) = (windows[windows.len() / 2], windows[windows.len() - 1]);
     println!("window of {what}: median {median:?}, worst {worst:?} of {}", windows.len());
-    ensure!(worst < AT_ONCE, "{what}: {windows:?}");
+    ensure!(median < AT_ONCE && worst < AT_LAST, "{what}: {windows:?}");
     Ok(())
 }
 

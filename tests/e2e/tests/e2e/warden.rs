@@ -17,38 +17,39 @@ pub const CASES: &[Case] = &[
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Runs lines of Python from its input, and says how each went.
+/// Runs lines of Python from its input, and says how each went, with its number.
 const SHELL: &str = r#"
 import errno, socket, sys
 held = {}
 print("here", flush=True)
-for line in sys.stdin:
+for number, line in enumerate(sys.stdin, 1):
     try:
-        print("done", eval(line), flush=True)
+        print(number, "done", eval(line), flush=True)
     except OSError as error:
-        print("failed", errno.errorcode.get(error.errno, error), flush=True)
+        print(number, "failed", errno.errorcode.get(error.errno, error), flush=True)
 "#;
 
-struct Shell(Running);
+struct Shell {
+    running: Running,
+    asked: u32,
+}
 
 impl Shell {
     fn start(place: &Place) -> Result<Self> {
         let mut python = place.command("python3");
         python.args(["-c", SHELL]);
-        let shell = Self(Running::start(python)?);
-        shell.0.line(PATIENCE, |line| line == "here")?;
+        let shell = Self { running: Running::start(python)?, asked: 0 };
+        shell.running.line(PATIENCE, |line| line == "here")?;
         Ok(shell)
     }
 
-    /// The one line that a line of Python gives; each must be different from all before it.
+    /// `done VALUE` or `failed ERRNO`.
     fn ask(&mut self, python: &str) -> Result<String> {
-        let before = self.0.stdout().lines().count();
-        self.0.write(&format!("{python}\n"))?;
-        let seen = std::cell::Cell::new(0);
-        self.0.line(PATIENCE, |_| {
-            seen.set(seen.get() + 1);
-            seen.get() > before
-        })
+        self.asked += 1;
+        self.running.write(&format!("{python}\n"))?;
+        let number = format!("{} ", self.asked);
+        let line = self.running.line(PATIENCE, |line| line.starts_with(&number))?;
+        Ok(line.strip_prefix(&number).unwrap_or_default().to_owned())
     }
 }
 
@@ -87,8 +88,8 @@ fn packet_socket() -> Result<()> {
     let mut workload = Shell::start(&Place::here().cgroup_path(&site.enrolled))?;
     let said = workload.ask("socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).family.value")?;
     ensure!(said == "done 16", "{said}");
-    workload.0.write("socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\n")?;
-    let status = workload.0.wait(PATIENCE)?;
+    workload.running.write("socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\n")?;
+    let status = workload.running.wait(PATIENCE)?;
     ensure!(std::os::unix::process::ExitStatusExt::signal(&status) == Some(9), "{status}");
     let found = denials(&site, "family")?;
     ensure!(found[0]["workload"] == "cgroup/site" && found[0]["family"] == 17, "{found:?}");
@@ -117,7 +118,6 @@ fn restart() -> Result<()> {
     let mut workload = Shell::start(&Place::here().cgroup_path(&site.enrolled))?;
     let said = workload.ask(&connect(site.plain.address()))?;
     ensure!(said == "done 1", "{said}");
-    // The kernel's own answer, not that of the agent which is gone.
     site.kill_agent()?;
     site.start_agent()?;
     let found = site.records("enrolment", "resumed", |records| records.iter().any(|one| one["change"] == "resumed"))?;
