@@ -143,17 +143,32 @@ fn gate_port(order: &Order, _: i64) -> io::Result<Said> {
     let mut refused = None;
     for to in &order.gate {
         let kind = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-        match sys::socket(kind, libc::SOCK_STREAM, 0)?.connect(&(*to).into()) {
-            Ok(()) => return Ok(Said::Breached("it is connected to the gate itself".into())),
+        let socket = super::dial::patient(sys::socket(kind, libc::SOCK_STREAM, 0)?)?;
+        match socket.connect(&(*to).into()) {
+            Ok(()) if !order.inside => return Ok(Said::Breached("it is connected to the gate itself".into())),
+            // Another port of the same process, to which the connection is redirected like any.
+            Ok(()) => match super::dial::ask_connected(order, &socket)? {
+                Said::Sent => return Ok(Said::Breached("it is answered".into())),
+                other => return Ok(other),
+            },
             Err(error) => refused = Some(error),
         }
     }
     refused.map_or_else(|| Ok(Said::Absent("no gate's port is known".into())), Err)
 }
 
+/// A control has a gate of its own that allows what ours must not: SO_REUSEPORT.
 fn reuseport(order: &Order, _: i64) -> io::Result<Said> {
+    let careless = sys::socket(libc::AF_INET, libc::SOCK_STREAM, 0)?;
+    let mut gate = order.gate.clone();
+    if !order.inside {
+        careless.set_reuse_port(true)?;
+        careless.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+        careless.listen(16)?;
+        gate = careless.local_addr()?.as_socket().into_iter().collect();
+    }
     let mut refused = None;
-    for at in &order.gate {
+    for at in &gate {
         let family = if at.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
         let socket = sys::socket(family, libc::SOCK_STREAM, 0)?;
         socket.set_reuse_port(true)?;
