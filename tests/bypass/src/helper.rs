@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::order::Helper;
-use crate::vector::{Way, NOBODY};
+use crate::vector::{NOBODY, Way};
 use crate::{hostile, sys};
 
 /// Serves until its stdin ends. The first line on stdout is its [`Helper`]; after `keep ADDRESS N` on stdin comes

@@ -25,9 +25,9 @@ pub const KNOWN: &[Known] = &[
         closed_by: "the warden, which destroys older sockets at enrolment; workloads that are born enrolled have none",
     },
     Known {
-        vectors: &["packet_*", "ring_packet", "sweep_packet", "xdp", "sweep_xdp"],
+        vectors: &["packet_*", "ring_packet", "sweep_packet", "xdp", "sweep_xdp", "sweep_inet"],
         ways: &[Way::Root],
-        why: "CAP_NET_RAW opens packet sockets, and no cgroup hook runs for that family",
+        why: "CAP_NET_RAW opens packet sockets (also as AF_INET with the type SOCK_PACKET), and no cgroup hook runs for them",
         closed_by: "the warden (refusal by LSM, or the end of the task at `socket()`); dropping NET_RAW; `callgate run` drops it",
     },
     Known {
@@ -49,10 +49,23 @@ pub const KNOWN: &[Known] = &[
         closed_by: "stays: enrol containers, or services with a cgroup namespace; who is root of the host is trusted",
     },
     Known {
-        vectors: &["bpf_open_link", "bpf_write_map", "bpf_write_heartbeat", "unlink_pins", "rename_pins", "core_pattern"],
+        vectors: &[
+            "bpf_open_link",
+            "bpf_write_map",
+            "bpf_write_heartbeat",
+            "unlink_pins",
+            "rename_pins",
+            "core_pattern",
+        ],
         ways: &[Way::Bare],
         why: "root of the host that sees bpffs or a writable /proc/sys may take the pins away, or have the kernel start programs",
         closed_by: "stays: hide them (a mount namespace, as containers have); the warden's attestation raises an alarm",
+    },
+    Known {
+        vectors: &["collector_socket"],
+        ways: &[],
+        why: "a collector of its own does not know which cgroups are enrolled; its socket is root's alone",
+        closed_by: "keep the socket out of what root's workloads see, as containers do; to be closed in the collector",
     },
     Known {
         vectors: &["clone_into_cgroup"],
@@ -68,5 +81,7 @@ pub fn known(vector: &str, way: Way) -> Option<&'static Known> {
         Some(start) => vector.starts_with(start),
         None => vector == pattern,
     };
-    KNOWN.iter().find(|row| row.vectors.iter().any(|name| names(name)) && (row.ways.is_empty() || row.ways.contains(&way)))
+    KNOWN
+        .iter()
+        .find(|row| row.vectors.iter().any(|name| names(name)) && (row.ways.is_empty() || row.ways.contains(&way)))
 }

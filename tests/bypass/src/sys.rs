@@ -45,13 +45,7 @@ pub fn disconnect(socket: &Socket) -> io::Result<()> {
 pub fn option(socket: &impl AsFd, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
     // SAFETY: the kernel reads as many bytes as the slice has.
     let done = unsafe {
-        libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            level,
-            name,
-            value.as_ptr().cast(),
-            value.len() as libc::socklen_t,
-        )
+        libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, value.as_ptr().cast(), value.len() as libc::socklen_t)
     };
     checked(done.into()).map(drop)
 }

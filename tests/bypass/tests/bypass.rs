@@ -80,6 +80,10 @@ fn the_document() -> Result<Completion> {
         std::fs::write(&path, &text)?;
     }
     let differ: Vec<&str> = text.lines().filter(|line| !there.lines().any(|known| known == *line)).collect();
-    ensure!(write || text == there, "docs/bypass.md does not say what the exam says; it would say:\n{}", differ.join("\n"));
+    ensure!(
+        write || text == there,
+        "docs/bypass.md does not say what the exam says; it would say:\n{}",
+        differ.join("\n")
+    );
     Ok(Completion::Completed)
 }

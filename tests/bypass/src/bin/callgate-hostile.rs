@@ -28,6 +28,8 @@ fn run() -> Result<()> {
             helper::dial(to.parse()?, nonce)
         }
         ["dial", to, nonce] => helper::dial(to.parse()?, nonce),
-        _ => bail!("usage: callgate-hostile attempt ORDER | after ORDER | serve | help WAY FOLDER | dial ADDRESS NONCE"),
+        _ => {
+            bail!("usage: callgate-hostile attempt ORDER | after ORDER | serve | help WAY FOLDER | dial ADDRESS NONCE")
+        }
     }
 }

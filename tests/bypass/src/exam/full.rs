@@ -24,12 +24,7 @@ const STALE: Duration = Duration::from_millis(1500);
 const LOADED: &str = "10.201.255.255:80";
 
 /// The phases, in order.
-pub fn passes(
-    scene: &mut Scene,
-    vectors: &[&Vector],
-    rows: &mut Vec<Row>,
-    tell: &mut dyn FnMut(&Row),
-) -> Result<()> {
+pub fn passes(scene: &mut Scene, vectors: &[&Vector], rows: &mut Vec<Row>, tell: &mut dyn FnMut(&Row)) -> Result<()> {
     let steady = steady(vectors);
     let by = |way: Way| matches!(way, Way::User | Way::Root);
 

@@ -47,7 +47,11 @@ pub fn row(scene: &mut Scene, vector: &Vector, way: Way, family: Family, phase: 
         }
         inside = attempt(scene, vector, way, family, Side::Inside)?;
     }
-    let detail = told(&inside.seen.answer);
+    let detail = match vector.agent {
+        // How far the agent was with its end is another thing each time.
+        Agent::Attacked => "refused or cut off".into(),
+        _ => told(&inside.seen.answer),
+    };
     let judged = match (inside.through, &inside.seen.answer) {
         (true, answer) if vector.delegated => {
             let cut = matches!(answer, Answer::Errno(_) | Answer::Killed(_));

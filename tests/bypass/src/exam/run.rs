@@ -39,9 +39,8 @@ impl Session {
         let below = site.root.path().join("callgate");
         let before = inhabited(&below);
         let running = Running::start(command)?;
-        let cgroup = eventually("the run's command", SOON, || {
-            inhabited(&below).into_iter().find(|path| !before.contains(path))
-        });
+        let cgroup =
+            eventually("the run's command", SOON, || inhabited(&below).into_iter().find(|path| !before.contains(path)));
         let cgroup = cgroup.with_context(|| format!("`callgate run`: {}", running.stderr()))?;
         Ok(Session { running, cgroup })
     }
@@ -68,8 +67,7 @@ impl Session {
 /// Cgroups of runs that have processes.
 fn inhabited(below: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(below).into_iter().flatten().flatten().map(|entry| entry.path());
-    let inside = |path: &PathBuf| {
-        std::fs::read_to_string(path.join("cgroup.procs")).is_ok_and(|text| !text.trim().is_empty())
-    };
+    let inside =
+        |path: &PathBuf| std::fs::read_to_string(path.join("cgroup.procs")).is_ok_and(|text| !text.trim().is_empty());
     entries.filter(|path| path.is_dir()).filter(inside).collect()
 }

@@ -45,7 +45,10 @@ impl Ground {
     /// # Errors
     /// Without root.
     pub fn enter() -> Result<Ground> {
-        ensure!(rustix::process::geteuid().is_root(), "the exam changes cgroups and loads kernel programs: run as root");
+        ensure!(
+            rustix::process::geteuid().is_root(),
+            "the exam changes cgroups and loads kernel programs: run as root"
+        );
         match callgate_harness::sweep() {
             Ok(all) => all.iter().for_each(|left| eprintln!("removed what an exam or test had left: {left}")),
             // Another test's sweep may have been faster; what is really in the way is told by what comes next.
@@ -337,7 +340,9 @@ fn listening(pid: u32) -> Result<Vec<SocketAddr>> {
         let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/net/{file}")) else { continue };
         for line in text.lines().skip(1) {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            let (Some(local), Some(&"0A"), Some(inode)) = (fields.get(1), fields.get(3), fields.get(9)) else { continue };
+            let (Some(local), Some(&"0A"), Some(inode)) = (fields.get(1), fields.get(3), fields.get(9)) else {
+                continue;
+            };
             if inodes.iter().any(|mine| mine == inode) {
                 let port = local.rsplit_once(':').context("a port")?.1;
                 found.push(SocketAddr::new(host.parse()?, u16::from_str_radix(port, 16)?));

@@ -81,8 +81,7 @@ impl Starters {
         daemon.arg("--config-file").arg(&config).arg("--nofork").arg("--nopidfile");
         told.bus.clone_from(&socket);
         let Ok(running) = Running::start(daemon) else { return Ok(()) };
-        eventually("the message bus", SOON, || socket.exists().then_some(()))
-            .with_context(|| running.stderr())?;
+        eventually("the message bus", SOON, || socket.exists().then_some(())).with_context(|| running.stderr())?;
         self._bus = Some(running);
         Ok(())
     }

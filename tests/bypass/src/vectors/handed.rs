@@ -33,7 +33,9 @@ pub const ROWS: &[Vector] = &[
     Vector::new("passed_splice", "splice() from a pipe into a connection handed in", passed_splice).delegated(),
     Vector::new("passed_sendfile", "sendfile() into a connection handed in", passed_sendfile).delegated(),
     Vector::new("passed_ring", "io_uring writes into a connection handed in", passed_ring).delegated(),
-    Vector::new("taken_socket", "takes a connection out of a process outside (pidfd_getfd)", taken).delegated().connected(),
+    Vector::new("taken_socket", "takes a connection out of a process outside (pidfd_getfd)", taken)
+        .delegated()
+        .connected(),
 ];
 
 fn old_tcp_connected(order: &Order, _: i64) -> io::Result<Said> {

@@ -25,14 +25,26 @@ pub const ROWS: &[Vector] = &[
     Vector::new("bpf_list", "bpf(): lists programs", list).judges_itself(),
     Vector::new("bpf_link_by_id", "bpf(): takes a link by its number", link_by_id).judges_itself(),
     Vector::new("bpf_open_link", "opens a pinned link and detaches it", detach).judges_itself().fresh().by(WITH_PINS),
-    Vector::new("bpf_write_map", "opens the pinned map of enrolments and deletes its own", unmap).judges_itself().fresh().by(WITH_PINS),
-    Vector::new("bpf_write_heartbeat", "opens the pinned heartbeat and beats itself", beat).judges_itself().fresh().by(WITH_PINS),
+    Vector::new("bpf_write_map", "opens the pinned map of enrolments and deletes its own", unmap)
+        .judges_itself()
+        .fresh()
+        .by(WITH_PINS),
+    Vector::new("bpf_write_heartbeat", "opens the pinned heartbeat and beats itself", beat)
+        .judges_itself()
+        .fresh()
+        .by(WITH_PINS),
     Vector::new("unlink_pins", "removes the pins of its links", unlink).judges_itself().fresh().by(WITH_PINS),
     Vector::new("rename_pins", "renames the folder of its links", rename).judges_itself().fresh().by(WITH_PINS),
     Vector::new("unmount_bpffs", "unmounts the file system of the pins", unmount).judges_itself().fresh().by(WITH_PINS),
     Vector::new("request_key", "request_key(): the kernel may start a program outside", key).judges_itself(),
-    Vector::new("core_pattern", "opens /proc/sys/kernel/core_pattern for writing", writable).judges_itself().by(WITH_PINS).with(0),
-    Vector::new("modprobe", "opens /proc/sys/kernel/modprobe for writing", writable).judges_itself().by(WITH_PINS).with(1),
+    Vector::new("core_pattern", "opens /proc/sys/kernel/core_pattern for writing", writable)
+        .judges_itself()
+        .by(WITH_PINS)
+        .with(0),
+    Vector::new("modprobe", "opens /proc/sys/kernel/modprobe for writing", writable)
+        .judges_itself()
+        .by(WITH_PINS)
+        .with(1),
     Vector::new("perf_event", "perf_event_open() on the whole machine", perf).judges_itself(),
 ];
 

@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixStream};
 use std::path::PathBuf;
 
-use super::handed::done;
 use super::dial::{ask, patient, stream};
+use super::handed::done;
 use crate::hostile::PATIENCE;
 use crate::order::Helper;
 use crate::vector::{Proof, Way};

@@ -25,18 +25,25 @@ pub const ROWS: &[Vector] = &[
     Vector::new("new_netns_old_socket", "a socket of the old network namespace, used in a new one", old_socket),
     Vector::new("setns_netns", "enters the canaries' network namespace", setns).judges_itself(),
     Vector::new("subcgroup", "makes a cgroup below its own, enters it, and connects", subcgroup),
-    Vector::new("subcgroup_host_root", "root of the host makes a cgroup below its own, and connects", subcgroup).by(HOST_ROOT),
+    Vector::new("subcgroup_host_root", "root of the host makes a cgroup below its own, and connects", subcgroup)
+        .by(HOST_ROOT),
     Vector::new("migrate", "moves itself into a cgroup that is not enrolled, and connects", migrate),
     Vector::new("migrate_host_root", "root of the host moves itself out, and connects", migrate).by(HOST_ROOT),
     Vector::new("migrate_child", "moves a child out, which connects", migrate_child),
-    Vector::new("migrate_child_host_root", "root of the host moves a child out, which connects", migrate_child).by(HOST_ROOT),
+    Vector::new("migrate_child_host_root", "root of the host moves a child out, which connects", migrate_child)
+        .by(HOST_ROOT),
     Vector::new("clone_into_cgroup", "clone3() with CLONE_INTO_CGROUP into a cgroup that is not enrolled", clone_into),
     Vector::new("clone_into_cgroup_host_root", "root of the host does so", clone_into).by(HOST_ROOT),
-    Vector::new("migrate_socket", "makes a socket, moves itself out, and connects the old socket", migrate_socket).by(HOST_ROOT),
+    Vector::new("migrate_socket", "makes a socket, moves itself out, and connects the old socket", migrate_socket)
+        .by(HOST_ROOT),
     Vector::new("remount_cgroups", "remounts the cgroup tree writable", remount).judges_itself(),
     Vector::new("bind_cgroups", "binds the cgroup tree elsewhere, writable", bind).judges_itself(),
     Vector::new("mount_cgroups", "mounts the cgroup tree anew", mount_anew).judges_itself(),
-    Vector::new("userns_cgroups", "mounts the cgroup tree in namespaces of its own, moves out, and connects", userns_mount),
+    Vector::new(
+        "userns_cgroups",
+        "mounts the cgroup tree in namespaces of its own, moves out, and connects",
+        userns_mount,
+    ),
 ];
 
 fn session(order: &Order, _: i64) -> io::Result<Said> {
@@ -63,7 +70,10 @@ fn orphan(order: &Order, _: i64) -> io::Result<Said> {
 
 fn thread(order: &Order, _: i64) -> io::Result<Said> {
     std::thread::scope(|scope| {
-        scope.spawn(|| ask(order, &stream(order)?, order.canary())).join().unwrap_or_else(|_| Err(io::Error::other("it panicked")))
+        scope
+            .spawn(|| ask(order, &stream(order)?, order.canary()))
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("it panicked")))
     })
 }
 

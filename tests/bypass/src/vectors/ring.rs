@@ -28,13 +28,7 @@ fn pointer<T>(value: *const T) -> u64 {
 }
 
 fn made(ring: &mut Ring, family: i32, kind: i32, protocol: i32) -> io::Result<Socket> {
-    let entry = Entry {
-        opcode: SOCKET,
-        fd: family,
-        offset: kind as u64,
-        length: protocol as u32,
-        ..Entry::default()
-    };
+    let entry = Entry { opcode: SOCKET, fd: family, offset: kind as u64, length: protocol as u32, ..Entry::default() };
     let descriptor = ring.run(&entry)?;
     Ok(sys::owned(descriptor.into())?.into())
 }

@@ -77,8 +77,11 @@ fn sendmmsg(order: &Order, _: i64) -> io::Result<Said> {
 fn with_link(order: &Order, _: i64) -> io::Result<Said> {
     // struct cmsghdr, then in_pktinfo (index, two addresses) or in6_pktinfo (address, index).
     let mut control = Vec::new();
-    let (level, kind, length) =
-        if order.is_v6() { (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, 20) } else { (libc::IPPROTO_IP, libc::IP_PKTINFO, 12) };
+    let (level, kind, length) = if order.is_v6() {
+        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, 20)
+    } else {
+        (libc::IPPROTO_IP, libc::IP_PKTINFO, 12)
+    };
     control.extend_from_slice(&(16_usize + length).to_ne_bytes());
     control.extend_from_slice(&level.to_ne_bytes());
     control.extend_from_slice(&kind.to_ne_bytes());
