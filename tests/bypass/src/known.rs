@@ -67,12 +67,6 @@ pub const KNOWN: &[Known] = &[
         why: "a collector of its own does not know which cgroups are enrolled; its socket is root's alone",
         closed_by: "keep the socket out of what root's workloads see, as containers do; to be closed in the collector",
     },
-    Known {
-        vectors: &["clone_into_cgroup"],
-        ways: &[Way::RunRoot],
-        why: "`run` shows root the whole cgroup tree read-only, and `clone3()` asks a cgroup's permissions, never its mount's",
-        closed_by: "`run` answers clone3() as an old kernel would, like io_uring",
-    },
 ];
 
 /// The row for `vector`, tried this way.
