@@ -3,6 +3,7 @@
 //! Few dependencies on purpose: this is compiled first on every fresh machine.
 
 mod bench;
+mod bypass;
 mod ci;
 mod demo;
 mod exec;
@@ -38,6 +39,8 @@ enum Task {
     Tidy,
     /// Measure.
     Bench(bench::Options),
+    /// Try to reach something from an enrolled cgroup without passing the gate, in every known way.
+    Bypass(bypass::Options),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Ci => ci::main(),
         Task::Tidy => tidy::main(),
         Task::Bench(options) => bench::main(&options),
+        Task::Bypass(options) => bypass::main(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -130,7 +130,7 @@ impl Binary {
     /// Unit tests first, then flow, then the real kernel.
     fn order(&self) -> (u8, String) {
         let rank = match self.name.as_str() {
-            "e2e" => 2,
+            "bypass" | "e2e" => 2,
             "flow" => 1,
             _ => 0,
         };

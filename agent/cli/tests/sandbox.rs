@@ -136,6 +136,27 @@ print(libc.syscall(0x40000000 + 41, 2, 1, 0), ctypes.get_errno() != 0)
 }
 
 #[test]
+fn root_has_no_child_in_another_cgroup() {
+    let run = Run::as_root("clone3");
+    let elsewhere = Run::new("clone3-elsewhere");
+    // clone3 (435) with CLONE_INTO_CGROUP: the tree is read-only, which that call does not ask.
+    let output = run.python(&format!(
+        "
+import ctypes, errno, os, struct
+libc = ctypes.CDLL(None, use_errno=True)
+cgroup = os.open('{}', os.O_RDONLY | os.O_DIRECTORY)
+arguments = struct.pack('11Q', 0x200000000, 0, 0, 0, 17, 0, 0, 0, 0, 0, cgroup)
+child = libc.syscall(435, arguments, len(arguments))
+if child == 0:
+    os._exit(0)
+print(child, errno.errorcode.get(ctypes.get_errno(), 0))
+",
+        elsewhere.cgroup.path().display()
+    ));
+    assert_eq!(output, "-1 ENOSYS");
+}
+
+#[test]
 fn reaches_no_abstract_socket_and_signals_nobody_outside() {
     let run = Run::new("scopes");
     let name = format!("callgate-test-{}", std::process::id());

@@ -1,6 +1,6 @@
 //! The last line: packets of enrolled sockets that no earlier hook had let through are dropped.
 //!
-//! It looks at the socket, not at the packet: by the time a packet is here, NAT may have given it another address.
+//! It looks at the socket, not at the packet's address: by the time a packet is here, NAT may have given it another.
 //! Answers on accepted connections pass, so servers and probes work; a connection of ours is known by its state.
 
 use aya_ebpf::bindings::bpf_sock;
@@ -36,7 +36,7 @@ pub fn egress(ctx: SkBuffContext) -> i32 {
         IPPROTO_UDP => udp(sk),
         _ => false,
     };
-    if allowed {
+    if allowed && goes_straight(&ctx) {
         return PASS;
     }
     let caller = Caller::of_packet(skb);
@@ -62,6 +62,25 @@ pub fn egress(ctx: SkBuffContext) -> i32 {
 fn tcp(sk: *mut bpf_sock) -> bool {
     let state = unsafe { read(&raw const (*sk).state) };
     (state != TCP_SYN_SENT && state != TCP_SYN_RECV) || phase(sk) == Phase::Recorded as u32
+}
+
+/// Whether the packet goes where its socket does: a source route (options of IPv4, a routing header of IPv6) names
+/// another host to send it to, which no earlier hook has seen, and may be set at any time.
+///
+/// No options at all, then, and TCP or UDP right behind the header of IPv6. Labels of security modules in IP options
+/// (CIPSO, CALIPSO) are refused with them.
+#[inline(always)]
+fn goes_straight(ctx: &SkBuffContext) -> bool {
+    const V4_WITHOUT_OPTIONS: u8 = 0x45;
+    const V6_NEXT_HEADER: usize = 6;
+    match ctx.load::<u8>(0) {
+        Ok(V4_WITHOUT_OPTIONS) => true,
+        Ok(first) if first >> 4 == 6 => match ctx.load::<u8>(V6_NEXT_HEADER) {
+            Ok(next) => u32::from(next) == IPPROTO_TCP || u32::from(next) == IPPROTO_UDP,
+            Err(_) => false,
+        },
+        _ => false,
+    }
 }
 
 /// A connected socket is judged by its peer, another one by whether sendmsg4/6 judges it.

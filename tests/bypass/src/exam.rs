@@ -26,7 +26,7 @@ use scene::Scene;
 /// What is to be examined.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
-    /// Only vectors with this in their name.
+    /// Only vectors with one of these, apart by commas, in their name.
     pub filter: Option<String>,
     /// Under load, and while the agent is killed, stopped and restarted, too.
     pub full: bool,
@@ -34,7 +34,7 @@ pub struct Wanted {
 
 impl Wanted {
     fn wants(&self, vector: &Vector) -> bool {
-        self.filter.as_ref().is_none_or(|filter| vector.name.contains(filter.as_str()))
+        self.filter.as_ref().is_none_or(|filter| filter.split(',').any(|word| vector.name.contains(word)))
     }
 }
 

@@ -163,15 +163,24 @@ pub fn become_it(way: Way) -> Result<()> {
     Ok(())
 }
 
-/// Cgroup trees and `/proc/sys` read-only, bpffs covered: what every container runtime does.
+/// A cgroup namespace, with its part of the tree read-only, `/proc/sys` read-only, bpffs covered: what container
+/// runtimes do. Read-only alone would not do: `clone3()` asks a cgroup's permissions, and never its mount's.
 fn see_as_a_container() -> Result<()> {
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS | nix::sched::CloneFlags::CLONE_NEWCGROUP)?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let read_only = MountFlags::BIND | MountFlags::RDONLY;
     for line in std::fs::read_to_string("/proc/self/mounts")?.lines() {
         let mut words = line.split(' ').skip(1);
         match (words.next(), words.next()) {
-            (Some(path), Some("cgroup" | "cgroup2")) => {
+            (Some(path), Some("cgroup2")) => {
+                // The same file system is not mounted twice on one place; something else in between will do.
+                rustix::mount::mount("none", path, "tmpfs", MountFlags::empty(), None)
+                    .with_context(|| path.to_owned())?;
+                rustix::mount::mount("none", path, "cgroup2", MountFlags::empty(), None)
+                    .with_context(|| path.to_owned())?;
+                rustix::mount::mount_remount(path, read_only, "").with_context(|| path.to_owned())?;
+            }
+            (Some(path), Some("cgroup")) => {
                 rustix::mount::mount_remount(path, read_only, "").with_context(|| path.to_owned())?;
             }
             (Some(path), Some("bpf")) => {

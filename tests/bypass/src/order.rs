@@ -58,6 +58,10 @@ pub struct Order {
     pub helper: Option<Helper>,
     /// Those outside who start programs on request.
     pub starters: Starters,
+    /// Whether it is born in the enrolled cgroup; else it is a control, which must reach what it can.
+    pub inside: bool,
+    /// How long a socket that should be cut is used. Unit: milliseconds.
+    pub watched_ms: u64,
     /// Whether the process is as it should be already.
     pub settled: bool,
 }

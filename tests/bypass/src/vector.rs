@@ -28,7 +28,8 @@ pub enum Said {
 pub enum Way {
     /// An ordinary user without any capability.
     User,
-    /// Root with a container's default capabilities, and a container's mounts: cgroup trees read-only, no bpffs.
+    /// Root with a container's default capabilities, and a container's mounts: its own part of the cgroup tree,
+    /// read-only, and no bpffs.
     Root,
     /// The same without CAP_NET_RAW.
     RootNoRaw,

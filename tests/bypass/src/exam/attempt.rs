@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use callgate_harness::Running;
 use rustix::process::Signal;
 
@@ -43,16 +43,18 @@ pub enum Side {
 /// When the scene falls apart; a vector that fails is no error.
 pub fn attempt(scene: &mut Scene, vector: &Vector, way: Way, family: Family, side: Side) -> Result<Outcome> {
     let inside = side == Side::Inside;
-    let own = vector.before || vector.fresh;
+    let by_agent = scene.session.is_none();
+    let own = by_agent && (vector.before || vector.fresh);
     let enrolled = match own {
         true => scene.fresh(&format!("own-{}-{}", vector.name, scene.attempts()))?,
-        false => scene.enrolled()?,
+        false => scene.enrolled(inside)?,
     };
-    if vector.fresh {
+    if own && vector.fresh {
         scene.enrol(&enrolled)?;
     }
     let born = if inside || (vector.before && own) { enrolled.clone() } else { scene.free().to_owned() };
-    let mut order = scene.order(vector, way, family, if own || inside { &enrolled } else { &born }, inside)?;
+    let attacked = if own || inside || !by_agent { &enrolled } else { &born };
+    let mut order = scene.order(vector, way, family, attacked, inside)?;
     if !inside {
         order.cgroup = born.clone();
     }
@@ -114,5 +116,10 @@ fn started(scene: &Scene, vector: &Vector, order: &Order, born: &Path, enrol: Op
     running.close_stdin();
     let status = running.wait(PATIENCE).with_context(|| format!("vector `{}`", vector.name))?;
     let seen = running.line(Duration::from_secs(1), |line| line.starts_with('{')).unwrap_or_default();
-    Ok(hostile::answer(status, &seen, &running.stderr()).unwrap_or_else(|answer| Seen { answer, latency_us: 0 }))
+    match hostile::answer(status, &seen, &running.stderr()) {
+        Ok(seen) => Ok(seen),
+        // One that could not even begin was stopped by nothing.
+        Err(Answer::Failed(why)) => bail!("vector `{}` as {}: {why}", vector.name, order.way.name()),
+        Err(answer) => Ok(Seen { answer, latency_us: 0 }),
+    }
 }

@@ -23,7 +23,7 @@ Each row is first tried outside of the enrolled cgroup, where it must reach the 
 - `delegated`: it takes a process outside of the same user that helps, or that can be forced to.
 - `REACHED (known)`: it gets through; why, and what will close it, stands below.
 
-Ways: `user` has no capability; `root` has a container's default capabilities and a container's mounts (cgroup trees read-only, no bpffs); `root-no-raw` the same without CAP_NET_RAW; `host-root` the same as `root` with the mounts of the host; `run` is a user's command under `callgate run`, `run-root` root's.
+Ways: `user` has no capability; `root` has a container's default capabilities and a container's mounts (its own part of the cgroup tree, read-only, and no bpffs); `root-no-raw` the same without CAP_NET_RAW; `host-root` the same as `root` with the mounts of the host; `run` is a user's command under `callgate run`, `run-root` root's.
 Where IPv4 and IPv6 differ, both are told.
 ";
 

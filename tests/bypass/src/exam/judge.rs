@@ -7,8 +7,10 @@ use super::outcome::{Row, Verdict, errno_name};
 use super::scene::Scene;
 use crate::known::known;
 use crate::order::Answer;
-use crate::vector::{Family, Vector, Way};
+use crate::vector::{Agent, Family, Vector, Way};
 
+/// How often an attempt is repeated that met a stale heartbeat.
+const RETRIES: usize = 5;
 /// The signal that ends a process for good.
 const SIGKILL: i32 = 9;
 
@@ -36,8 +38,20 @@ pub fn row(scene: &mut Scene, vector: &Vector, way: Way, family: Family, phase: 
     if !control.through {
         return Ok(row(Verdict::NotHere, told(&control.seen.answer), &control));
     }
-    let inside = attempt(scene, vector, way, family, Side::Inside)?;
-    let detail = told(&inside.seen.answer);
+    let mut inside = attempt(scene, vector, way, family, Side::Inside)?;
+    for _ in 0..RETRIES {
+        // A machine that had no time for the agent's heartbeat: that refusal says nothing of the vector.
+        let stale = inside.seen.answer == Answer::Errno(libc::EHOSTUNREACH) && !inside.through;
+        if !(stale && phase.is_empty() && vector.agent == Agent::Alive) {
+            break;
+        }
+        inside = attempt(scene, vector, way, family, Side::Inside)?;
+    }
+    let detail = match vector.agent {
+        // How far the agent was with its end is another thing each time.
+        Agent::Attacked => "refused or cut off".into(),
+        _ => told(&inside.seen.answer),
+    };
     let judged = match (inside.through, &inside.seen.answer) {
         (true, answer) if vector.delegated => {
             let cut = matches!(answer, Answer::Errno(_) | Answer::Killed(_));

@@ -18,7 +18,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// A run.
 pub struct Session {
     running: Running,
-    below: PathBuf,
+    cgroup: PathBuf,
 }
 
 impl Session {
@@ -36,10 +36,13 @@ impl Session {
         }
         // Readable by everybody, and not hidden.
         command.current_dir("/");
-        let session = Session { running: Running::start(command)?, below: site.root.path().join("callgate") };
-        eventually("the run's command", SOON, || session.born().ok())
-            .with_context(|| format!("`callgate run`: {}", session.running.stderr()))?;
-        Ok(session)
+        let below = site.root.path().join("callgate");
+        let before = inhabited(&below);
+        let running = Running::start(command)?;
+        let cgroup =
+            eventually("the run's command", SOON, || inhabited(&below).into_iter().find(|path| !before.contains(path)));
+        let cgroup = cgroup.with_context(|| format!("`callgate run`: {}", running.stderr()))?;
+        Ok(Session { running, cgroup })
     }
 
     /// The process that is agent and collector.
@@ -56,15 +59,15 @@ impl Session {
     }
 
     /// Its cgroup.
-    pub fn cgroup(&self) -> Result<PathBuf> {
-        self.born()
+    pub fn cgroup(&self) -> &Path {
+        &self.cgroup
     }
+}
 
-    fn born(&self) -> Result<PathBuf> {
-        let entries = std::fs::read_dir(&self.below)?.flatten().map(|entry| entry.path());
-        let inside = |path: &PathBuf| {
-            std::fs::read_to_string(path.join("cgroup.procs")).is_ok_and(|text| !text.trim().is_empty())
-        };
-        entries.filter(|path| path.is_dir()).find(inside).context("the run has no cgroup")
-    }
+/// Cgroups of runs that have processes.
+fn inhabited(below: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(below).into_iter().flatten().flatten().map(|entry| entry.path());
+    let inside =
+        |path: &PathBuf| std::fs::read_to_string(path.join("cgroup.procs")).is_ok_and(|text| !text.trim().is_empty());
+    entries.filter(|path| path.is_dir()).filter(inside).collect()
 }

@@ -26,6 +26,10 @@ const PORT: u16 = 80;
 const PORTS: [u16; 4] = [PORT, 443, 53, 853];
 /// What a canary answers: the control's proof that it is connected.
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\ncanary";
+/// How long a socket that should be cut is used. Source: twice the second in which it must be found.
+const WATCHED: Duration = Duration::from_secs(2);
+/// Longest wait for a living agent that was stopped. Source: its heartbeat comes each 100 ms.
+const BRIEF: Duration = Duration::from_secs(3);
 /// Longest wait for what takes milliseconds.
 pub const SOON: Duration = Duration::from_secs(20);
 
@@ -45,8 +49,10 @@ impl Ground {
             rustix::process::geteuid().is_root(),
             "the exam changes cgroups and loads kernel programs: run as root"
         );
-        for left in callgate_harness::sweep()? {
-            eprintln!("removed what an exam or test that was stopped had left: {left}");
+        match callgate_harness::sweep() {
+            Ok(all) => all.iter().for_each(|left| eprintln!("removed what an exam or test had left: {left}")),
+            // Another test's sweep may have been faster; what is really in the way is told by what comes next.
+            Err(error) => eprintln!("sweep: {error:#}"),
         }
         super::starters::sweep()?;
         let netns = Netns::new("exam")?;
@@ -61,6 +67,7 @@ impl Ground {
 pub struct Scene {
     /// `callgate run`, where that is what is examined.
     pub session: Option<Session>,
+    other: Option<Session>,
     pub(super) helpers: Helpers,
     starters: Option<Starters>,
     decoy: Running,
@@ -90,6 +97,7 @@ impl Scene {
         scene.starters = Some(Starters::new(&scene.hostile, way)?);
         // What is outside is there when the run begins: that is what it must hide.
         scene.helpers.of(way, &scene.hostile)?;
+        scene.other = Some(Session::start(&scene.site, &scene.hostile, way)?);
         let session = Session::start(&scene.site, &scene.hostile, way)?;
         scene.gate = listening(session.pid())?;
         scene.session = Some(session);
@@ -125,6 +133,7 @@ impl Scene {
         let link = addresses::veth(None)?;
         Ok(Scene {
             session: None,
+            other: None,
             helpers: Helpers::new(open),
             starters: None,
             decoy: Running::start(sleep)?,
@@ -196,6 +205,8 @@ impl Scene {
             far: self.site.netns.path(),
             helper: None,
             starters: self.starters.as_ref().map(|starters| starters.order()).unwrap_or_default(),
+            inside,
+            watched_ms: if inside { WATCHED.as_millis() as u64 } else { 0 },
             settled: false,
         })
     }
@@ -233,13 +244,17 @@ impl Scene {
     /// # Errors
     /// When it does not.
     pub fn is_alive(&mut self) -> Result<()> {
+        self.answers(SOON)
+    }
+
+    fn answers(&self, within: Duration) -> Result<()> {
         let url = self.site.plain_url("/v1/users/7");
-        eventually("an allowed call through the gate", SOON, || {
+        eventually("an allowed call through the gate", within, || {
             let mut curl = self.site.inside("curl");
             curl.args(self.site.curl_arguments()).arg(&url);
             run(curl, SOON).ok().filter(|answer| answer.stdout.ends_with("\n200"))
-        })?;
-        Ok(())
+        })
+        .map(drop)
     }
 
     /// A fresh cgroup, enrolled if it is to be attacked.
@@ -255,14 +270,16 @@ impl Scene {
 
     /// Starts the agent again, if it is dead, and waits until calls are redirected.
     pub fn revive(&mut self) -> Result<()> {
-        let alive = self.site.agent().is_ok_and(|agent| agent.is_running());
-        if alive {
+        if self.site.agent().is_ok_and(|agent| agent.is_running()) {
             self.site.agent()?.signal(rustix::process::Signal::CONT)?;
-        } else {
-            let _dead = self.site.kill_agent();
-            self.site.start_agent()?;
-            self.look_at_gate()?;
+            // One that was killed a moment ago may count as running until its memory is gone.
+            if self.answers(BRIEF).is_ok() {
+                return Ok(());
+            }
         }
+        let _dead = self.site.kill_agent();
+        self.site.start_agent()?;
+        self.look_at_gate()?;
         self.is_alive()
     }
 
@@ -288,10 +305,12 @@ impl Scene {
         Running::start(command)
     }
 
-    /// The enrolled cgroup.
-    pub fn enrolled(&self) -> Result<PathBuf> {
-        let Some(session) = &self.session else { return Ok(self.site.enrolled.clone()) };
-        session.cgroup()
+    /// The enrolled cgroup; for a control of what destroys enforcement under `run`, that of another run.
+    pub fn enrolled(&self, inside: bool) -> Result<PathBuf> {
+        match if inside { &self.session } else { &self.other } {
+            Some(session) => Ok(session.cgroup().to_owned()),
+            None => Ok(self.site.enrolled.clone()),
+        }
     }
 
     /// How many bytes or connections the canaries had.

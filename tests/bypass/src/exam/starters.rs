@@ -71,7 +71,7 @@ impl Starters {
         let config = self.folder.join("bus.conf");
         let text = format!(
             "<busconfig><type>session</type><listen>unix:path={}</listen><servicedir>{}</servicedir>\
-             <policy context=\"default\"><allow send_destination=\"*\"/><allow eavesdrop=\"true\"/><allow own=\"*\"/>\
+             <policy context=\"default\"><allow user=\"*\"/><allow send_destination=\"*\"/><allow eavesdrop=\"true\"/><allow own=\"*\"/>\
              </policy></busconfig>",
             socket.display(),
             services.display(),

@@ -11,6 +11,8 @@ use crate::{Order, Said, sys};
 
 /// What the gate says when policy refuses.
 const REFUSED: &str = "refused_by_callgate";
+/// How a canary's answer ends.
+pub const CANARY: &str = "\r\n\r\ncanary";
 /// Longest answer that is read. Unit: bytes.
 const ANSWER: usize = 8 * 1024;
 
@@ -62,8 +64,12 @@ pub fn listen(socket: &Socket) -> io::Result<Said> {
             Err(_) if !answer.is_empty() => break,
             Err(error) => return Err(error),
         }
-        if String::from_utf8_lossy(&answer).contains(REFUSED) {
+        let text = String::from_utf8_lossy(&answer);
+        if text.contains(REFUSED) {
             return Ok(Said::Gate);
+        }
+        if text.ends_with(CANARY) {
+            return Ok(Said::Sent);
         }
     }
     if answer.is_empty() { Err(io::Error::from_raw_os_error(libc::ECONNRESET)) } else { Ok(Said::Sent) }

@@ -112,7 +112,7 @@ fn packet_listen(order: &Order, _: i64) -> io::Result<Said> {
 /// `RTM_NEWROUTE` of an unreachable host route that nobody uses.
 fn route_change(_: &Order, _: i64) -> io::Result<Said> {
     const NEW_ROUTE: u16 = 24;
-    const REQUEST: u16 = 0x1 | 0x4 | 0x400;
+    const REQUEST: u16 = 0x1 | 0x4 | 0x100 | 0x400;
     let socket = super::dial::patient(sys::socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE)?)?;
     let mut message = Vec::new();
     message.extend_from_slice(&36_u32.to_ne_bytes());

@@ -18,9 +18,6 @@ use crate::hostile::pause;
 use crate::sys::packet::link;
 use crate::{Order, Said, Vector, sys};
 
-/// How long a socket that should be cut is used. Source: twice the second in which it must be found.
-pub const WATCHED: Duration = Duration::from_secs(2);
-
 pub const ROWS: &[Vector] = &[
     Vector::new("old_tcp_connected", "a TCP connection that is older than the enrolment", old_tcp_connected).before(),
     Vector::new("old_tcp", "a TCP socket that is older, connected afterwards", old_tcp).before(),
@@ -116,12 +113,14 @@ fn handed(order: &Order, kind: &str) -> io::Result<Socket> {
 
 /// Says the nonce again and again, until it is cut or the time is over.
 fn keep_saying(order: &Order, socket: &Socket) -> io::Result<Said> {
-    let started = Instant::now();
-    while started.elapsed() < WATCHED {
+    let (started, watched) = (Instant::now(), Duration::from_millis(order.watched_ms));
+    loop {
         socket.send_with_flags(order.nonce.as_bytes(), libc::MSG_NOSIGNAL)?;
+        if started.elapsed() >= watched {
+            return Ok(Said::Sent);
+        }
         std::thread::sleep(Duration::from_millis(50));
     }
-    Ok(Said::Sent)
 }
 
 fn passed_stream(order: &Order, _: i64) -> io::Result<Said> {

@@ -23,8 +23,10 @@ pub const ROWS: &[Vector] = &[
     Vector::new("transparent", "IP_TRANSPARENT: a source address that is not ours", transparent),
     Vector::new("freebind", "IP_FREEBIND: the same without privileges", freebind).v4(),
     Vector::new("source_route_tcp", "a loose source route in IP options, TCP", source_route).v4(),
+    Vector::new("source_route_later", "the same, set on a connection", source_route_later).v4(),
     Vector::new("source_route_udp", "the same, UDP", source_route).v4().with(1),
-    Vector::new("route_header", "an IPv6 routing header, UDP", route_header).v6(),
+    Vector::new("route_header_tcp", "an IPv6 segment routing header, TCP", route_header).v6(),
+    Vector::new("route_header_udp", "the same, UDP", route_header).v6().with(1),
     Vector::new("as_the_agents_user", "setuid() to the agent's user, then connect()", as_agent),
     Vector::new("gate_port", "dials the gate's own port", gate_port).judges_itself(),
     Vector::new("reuseport_after", "binds the gate's port beside it with SO_REUSEPORT", reuseport).judges_itself(),
@@ -111,26 +113,39 @@ fn freebind(order: &Order, _: i64) -> io::Result<Said> {
     throw(order, &socket, order.canary())
 }
 
-/// By way of the canaries' end of the link.
-fn source_route(order: &Order, udp: i64) -> io::Result<Said> {
+/// By way of the canary.
+fn route_by(order: &Order, socket: &socket2::Socket) -> io::Result<()> {
     let IpAddr::V4(via) = order.to else { return Err(io::Error::other("IPv4 alone")) };
     let mut options = vec![131, 7, 4];
     options.extend_from_slice(&via.octets());
     options.push(0);
+    sys::option(socket, libc::IPPROTO_IP, libc::IP_OPTIONS, &options)
+}
+
+fn source_route_later(order: &Order, _: i64) -> io::Result<Said> {
+    let socket = stream(order)?;
+    socket.connect(&order.canary().into())?;
+    route_by(order, &socket)?;
+    super::dial::ask_connected(order, &socket)
+}
+
+fn source_route(order: &Order, udp: i64) -> io::Result<Said> {
     let socket = if udp == 0 { stream(order)? } else { datagram(order)? };
-    sys::option(&socket, libc::IPPROTO_IP, libc::IP_OPTIONS, &options)?;
+    route_by(order, &socket)?;
     if udp == 0 { ask(order, &socket, order.canary()) } else { throw(order, &socket, order.canary()) }
 }
 
-fn route_header(order: &Order, _: i64) -> io::Result<Said> {
+/// By way of the canary, to a host that is next to it; no privilege is needed.
+fn route_header(order: &Order, udp: i64) -> io::Result<Said> {
     const IPV6_RTHDR: i32 = 57;
     let IpAddr::V6(via) = order.to else { return Err(io::Error::other("IPv6 alone")) };
-    let socket = datagram(order)?;
-    // Type 2 (mobility), one address.
-    let mut header = vec![0, 2, 2, 1, 0, 0, 0, 0];
+    let socket = if udp == 0 { stream(order)? } else { datagram(order)? };
+    // struct ipv6_sr_hdr: type 4, two segments, the last one first; the kernel puts the final address there.
+    let mut header = vec![0, 4, 4, 1, 1, 0, 0, 0];
+    header.extend_from_slice(&[0; 16]);
     header.extend_from_slice(&via.octets());
     sys::option(&socket, libc::IPPROTO_IPV6, IPV6_RTHDR, &header)?;
-    throw(order, &socket, order.canary())
+    if udp == 0 { ask(order, &socket, order.canary()) } else { throw(order, &socket, order.canary()) }
 }
 
 fn as_agent(order: &Order, _: i64) -> io::Result<Said> {
@@ -143,17 +158,32 @@ fn gate_port(order: &Order, _: i64) -> io::Result<Said> {
     let mut refused = None;
     for to in &order.gate {
         let kind = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-        match sys::socket(kind, libc::SOCK_STREAM, 0)?.connect(&(*to).into()) {
-            Ok(()) => return Ok(Said::Breached("it is connected to the gate itself".into())),
+        let socket = super::dial::patient(sys::socket(kind, libc::SOCK_STREAM, 0)?)?;
+        match socket.connect(&(*to).into()) {
+            Ok(()) if !order.inside => return Ok(Said::Breached("it is connected to the gate itself".into())),
+            // Another port of the same process, to which the connection is redirected like any.
+            Ok(()) => match super::dial::ask_connected(order, &socket)? {
+                Said::Sent => return Ok(Said::Breached("it is answered".into())),
+                other => return Ok(other),
+            },
             Err(error) => refused = Some(error),
         }
     }
     refused.map_or_else(|| Ok(Said::Absent("no gate's port is known".into())), Err)
 }
 
+/// A control has a gate of its own that allows what ours must not: SO_REUSEPORT.
 fn reuseport(order: &Order, _: i64) -> io::Result<Said> {
+    let careless = sys::socket(libc::AF_INET, libc::SOCK_STREAM, 0)?;
+    let mut gate = order.gate.clone();
+    if !order.inside {
+        careless.set_reuse_port(true)?;
+        careless.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+        careless.listen(16)?;
+        gate = careless.local_addr()?.as_socket().into_iter().collect();
+    }
     let mut refused = None;
-    for at in &order.gate {
+    for at in &gate {
         let family = if at.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
         let socket = sys::socket(family, libc::SOCK_STREAM, 0)?;
         socket.set_reuse_port(true)?;

@@ -84,8 +84,12 @@ const ALL: [Vector; FAMILIES - 1] = {
 fn sweep(_: &Order, family: i64) -> io::Result<Said> {
     let family = family as i32;
     let (mut got, mut count, mut last) = (String::new(), 0, None);
-    for kind in TYPES {
+    'all: for kind in TYPES {
         for protocol in (0..256).chain(FAR_PROTOCOLS) {
+            // Closing some of them takes the kernel milliseconds; more of the same tell nothing new.
+            if count > TOLD {
+                break 'all;
+            }
             if is_expected(family, kind, protocol) {
                 continue;
             }
@@ -102,7 +106,7 @@ fn sweep(_: &Order, family: i64) -> io::Result<Said> {
     }
     match count {
         0 => Err(io::Error::from_raw_os_error(last.unwrap_or(libc::EINVAL))),
-        _ if count > TOLD => Ok(Said::Breached(format!("{count} triples, among them {got}"))),
+        _ if count > TOLD => Ok(Said::Breached(format!("type/protocol {got} and more"))),
         _ => Ok(Said::Breached(format!("type/protocol {got}"))),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The kernel hooks on the cgroup see IPv4 and IPv6 sockets alone. AF_VSOCK, AF_PACKET, AF_ALG and the rest would pass
 //! them unseen, so here they do not exist. A program of another architecture (32-bit) is killed: its socket call has
-//! other numbers. io_uring is refused like on a kernel without it, because it makes sockets without a system call.
+//! other numbers. io_uring is refused like on a kernel without it, because it makes sockets without a system call, and
+//! clone3 because it leads out of the cgroup.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +33,12 @@ const REFUSED: &[c_long] = &[
 ];
 
 /// System calls that are answered as if the kernel did not have them.
-const ABSENT: &[c_long] = &[libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+///
+/// `clone3` can have a child born in any cgroup that can be opened (CLONE_INTO_CGROUP): it asks that cgroup's
+/// permissions, which root has, and never whether its mount is read-only. Its arguments are behind a pointer, where no
+/// filter sees them; libraries use `clone` where it is absent.
+const ABSENT: &[c_long] =
+    &[libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_clone3];
 
 /// Requests that type into the terminal that CMD shares with the user's shell, which would then run it.
 const TYPING: [u32; 2] = [0x5412 /* TIOCSTI */, 0x541c /* TIOCLINUX */];
