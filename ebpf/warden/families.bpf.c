@@ -13,6 +13,15 @@
 #define FAMILY_UNKNOWN 0xffffffff
 // Source: uapi/linux/io_uring.h.
 #define IORING_OP_SOCKET 45
+// The old way to a packet socket: AF_INET with this type. Sources: linux/net.h; the kernel turns it into AF_PACKET.
+#define SOCK_PACKET 10
+#define SOCK_TYPE_MASK 0xf
+
+// The family that the kernel will make of it.
+static __always_inline u32 family_for(u32 family, u32 type)
+{
+	return family == AF_INET && (type & SOCK_TYPE_MASK) == SOCK_PACKET ? AF_PACKET : family;
+}
 
 static __always_inline void judge(u32 family)
 {
@@ -37,7 +46,7 @@ int BPF_PROG(family_enter, struct pt_regs *regs, long number)
 	switch (call_of(number)) {
 	case CALL_SOCKET:
 	case CALL_SOCKETPAIR:
-		judge(first_argument(regs));
+		judge(family_for(first_argument(regs), second_argument(regs)));
 		return 0;
 	case CALL_SOCKETCALL:
 		call = first_argument(regs);
@@ -70,6 +79,6 @@ int BPF_PROG(family_uring, struct io_kiocb *request)
 	if (request->opcode != IORING_OP_SOCKET)
 		return 0;
 	struct io_socket *arguments = (struct io_socket *)&request->cmd;
-	judge(BPF_CORE_READ(arguments, domain));
+	judge(family_for(BPF_CORE_READ(arguments, domain), BPF_CORE_READ(arguments, type)));
 	return 0;
 }

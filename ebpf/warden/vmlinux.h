@@ -210,6 +210,7 @@ struct io_kiocb {
 
 struct io_socket {
 	int domain;
+	int type;
 };
 
 struct seq_file;

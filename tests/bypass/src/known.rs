@@ -18,29 +18,10 @@ pub struct Known {
 /// All of them.
 pub const KNOWN: &[Known] = &[
     Known {
-        vectors: &["old_tcp_connected", "old_packet"],
-        ways: &[],
-        why: "a socket that is older than the enrolment and already connected, or of another family: the hooks judge \
-              connects and datagrams, not what flows in a connection",
-        closed_by: "the warden, which destroys older sockets at enrolment; workloads that are born enrolled have none",
-    },
-    Known {
-        vectors: &["packet_*", "ring_packet", "sweep_packet", "xdp", "sweep_xdp", "sweep_inet"],
-        ways: &[Way::Root],
-        why: "CAP_NET_RAW opens packet sockets (also as AF_INET with the type SOCK_PACKET), and no cgroup hook runs for them",
-        closed_by: "the warden (refusal by LSM, or the end of the task at `socket()`); dropping NET_RAW; `callgate run` drops it",
-    },
-    Known {
-        vectors: &["vsock_*", "ring_vsock", "sweep_vsock"],
-        ways: &[],
-        why: "no cgroup hook runs for AF_VSOCK, and it needs no privilege",
-        closed_by: "the warden; a container runtime's seccomp profile; `callgate run` has a filter",
-    },
-    Known {
         vectors: &["netlink_*", "sweep_netlink"],
         ways: &[],
         why: "no cgroup hook runs for netlink; it leads to the kernel and not off the host",
-        closed_by: "the warden; `callgate run` leaves routes alone",
+        closed_by: "a container runtime's seccomp profile; `callgate run` leaves routes alone",
     },
     Known {
         vectors: &["migrate_host_root", "migrate_child_host_root", "clone_into_cgroup_host_root"],

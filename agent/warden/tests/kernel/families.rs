@@ -41,6 +41,14 @@ fn ends() -> Result<()> {
             ensure!(!event.observed && event.uid == 0, "{way}: {event:?}");
         }
     }
+    // AF_INET with SOCK_PACKET, its flags beside it: the kernel makes a packet socket of it.
+    for way in ["socket 2 10 768", &format!("socket 2 {} 768", 10 | libc::SOCK_CLOEXEC)] {
+        let mut client = world.client(&below)?;
+        client.dies_of(way)?;
+        let pid = client.pid();
+        let event = world.event(|event| event.event == KernelEvent::Family && event.pid == pid)?;
+        ensure!(event.family == 17, "{way}: {event:?}");
+    }
     Ok(())
 }
 
