@@ -166,6 +166,7 @@ impl TryFrom<v1::KernelDenial> for model::KernelDenial {
             socket_type: denial.socket_type,
             protocol: denial.protocol,
             observed: denial.observed,
+            cgroup_path: denial.cgroup_path,
         })
     }
 }

@@ -154,6 +154,7 @@ impl From<model::KernelDenial> for v1::KernelDenial {
             socket_type: denial.socket_type,
             protocol: denial.protocol,
             observed: denial.observed,
+            cgroup_path: denial.cgroup_path,
         }
     }
 }

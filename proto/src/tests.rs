@@ -95,7 +95,7 @@ fn every_kind() -> Vec<RecordKind> {
             weakened: vec!["allow-setuid".into()],
         }),
         RecordKind::KernelDenial(KernelDenial {
-            event: KernelEvent::Foreign,
+            event: KernelEvent::Unclassified,
             workload: String::new(),
             cgroup: CgroupId(0),
             netns: NetnsCookie(1),
@@ -104,6 +104,7 @@ fn every_kind() -> Vec<RecordKind> {
             destination: "192.0.2.1:53".into(),
             family: 2,
             socket_type: 1,
+            cgroup_path: "a/b".into(),
             protocol: 6,
             observed: false,
         }),

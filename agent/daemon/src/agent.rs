@@ -1,8 +1,10 @@
 //! The agent: puts every part together, and takes them apart again in the right order.
 //!
 //! Wiring only. Started by `callgate-agent` for a host, and in process by `callgate run` for one command.
-//! What it enrols is in [`enrolling`], how it says that it is well in [`health`].
+//! What it enrols is in [`enrolling`] and [`following`], how it keeps the kernel programs in place in [`attesting`], how it says that it is
+//! well in [`health`].
 
+mod attesting;
 mod enrolling;
 mod health;
 
@@ -38,6 +40,7 @@ use crate::heartbeat::{self, Pulses};
 use crate::policy_source::Policies;
 use crate::{kernel_events, observe};
 use enrolling::Wanted;
+use attesting::LinksMissing;
 
 /// How often the users of workloads are looked up, so that files which they can write are not reloaded.
 const UIDS_LOOK: Duration = Duration::from_secs(1);
@@ -75,6 +78,7 @@ pub struct Agent {
     alarms: Alarms,
     wanted: Mutex<Wanted>,
     stopping: CancellationToken,
+    links_missing: LinksMissing,
     metrics_address: Option<SocketAddr>,
 }
 
@@ -134,6 +138,7 @@ impl Agent {
         let uplink = route.map(|route| Uplink::start(recorder.clone(), route, &mut registry));
         let agent = Arc::new(Self {
             instance,
+        let links_missing = LinksMissing::register(&mut registry);
             config,
             started: SystemTime::now(),
             gate,
@@ -149,6 +154,7 @@ impl Agent {
             wanted: Mutex::default(),
             stopping,
             metrics_address,
+            links_missing,
         });
         agent.listen(&NetnsRef::current()?)?;
         agent.spawn_tasks(metrics_listener.map(|(listener, _)| listener), registry)?;
@@ -264,6 +270,7 @@ impl Agent {
             let agent = Arc::downgrade(self);
             let ready: observe::Readiness = Arc::new(move || {
                 agent.upgrade().map_or_else(|| vec!["the agent is gone".into()], |agent| agent.faults())
+        tokio::spawn(Arc::clone(self).attest_links());
             });
             tokio::spawn(observe::serve(listener, Arc::new(registry), ready, self.stopping.clone()));
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use callgate_model::{CgroupId, RecordKind};
+use callgate_enroll::cgroup;
+use callgate_model::{CgroupId, KernelDenial, RecordKind};
 use callgate_proxy::Gate;
 use callgate_redirect::Events;
 use tracing::{debug, error, warn};
@@ -36,7 +37,11 @@ pub async fn pump(mut events: Events, gate: Arc<Gate>) {
                 return;
             }
         };
-        gate.tallies.of(denial.cgroup).kernel.fetch_add(1, Ordering::Relaxed);
+        let workload = gate.roster.get(denial.cgroup);
+        // Not of what is no workload, or none any more: nothing would ever take that tally away.
+        if workload.is_some() {
+            gate.tallies.of(denial.cgroup).kernel.fetch_add(1, Ordering::Relaxed);
+        }
         budgets.retain(|_, budget| budget.since.elapsed() < WINDOW);
         let budget = budgets.entry(denial.cgroup).or_insert(Budget { since: Instant::now(), used: 0 });
         budget.used += 1;
@@ -46,12 +51,26 @@ pub async fn pump(mut events: Events, gate: Arc<Gate>) {
             }
             continue;
         }
-        if let Some(workload) = gate.roster.get(denial.cgroup) {
-            denial.workload.clone_from(&workload.id);
+        match workload {
+            Some(workload) => {
+                denial.workload.clone_from(&workload.id);
+                denial.cgroup_path = workload.cgroup_path.display().to_string();
+            }
+            None => denial.cgroup_path = path_of(&denial),
         }
         debug!(workload = %denial.workload, event = ?denial.event, destination = %denial.destination, "refused by the kernel");
         if let Err(error) = gate.recorder.write(RecordKind::KernelDenial(denial)) {
             error!(%error, "a refusal by the kernel could not be recorded");
         }
     }
+}
+
+/// Where the cgroup of a task lies that is in no workload; empty when it cannot be told any more.
+fn path_of(denial: &KernelDenial) -> String {
+    let told = || -> Option<String> {
+        let path = cgroup::of_process(denial.pid).ok()?;
+        let now = cgroup::id_of(&cgroup::cgroup2_mount().ok()?.join(&path)).ok()?;
+        (now == denial.cgroup).then(|| path.display().to_string())
+    };
+    told().unwrap_or_default()
 }

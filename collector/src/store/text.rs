@@ -33,7 +33,9 @@ pub(crate) fn searchable(record: &Record) -> String {
             add(&mut text, &[&enrolment.workload, &enrolment.cgroup_path]);
             enrolment.weakened.iter().for_each(|how| add(&mut text, &[how]));
         }
-        RecordKind::KernelDenial(denial) => add(&mut text, &[&denial.workload, &denial.destination]),
+        RecordKind::KernelDenial(denial) => {
+            add(&mut text, &[&denial.workload, &denial.destination, &denial.cgroup_path])
+        }
         RecordKind::Policy(change) => add(&mut text, &[&change.policy_set, &change.refused]),
         RecordKind::Agent(agent) => add(&mut text, &[&agent.version, &agent.detail]),
     }

@@ -85,11 +85,14 @@ impl Row {
                 };
                 let decision = if denial.observed { "observed" } else { "deny" };
                 let result = format!("by the kernel, pid {}", denial.pid);
-                row(&denial.workload, format!("{event} {}", denial.destination), decision.into(), result)
+                // What is no workload is known by its cgroup.
+                let who = if denial.workload.is_empty() { &denial.cgroup_path } else { &denial.workload };
+                row(who, format!("{event} {}", denial.destination), decision.into(), result)
             }
             RecordKind::Policy(change) => {
                 let many = if change.policies == 1 { "policy" } else { "policies" };
                 let what = format!("policy set {} ({} {many})", change.policy_set, change.policies);
+                    KernelEvent::Unclassified => "unclassified cgroup",
                 let result = if change.refused.is_empty() {
                     "in force".into()
                 } else {
