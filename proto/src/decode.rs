@@ -184,6 +184,13 @@ impl From<v1::Process> for model::Process {
                 inode: executable.inode,
                 sha256: executable.sha256,
             }),
+            // Records of older agents have none.
+            placement: process.placement.map_or_else(model::Placement::default, |placement| model::Placement {
+                cgroup_path: placement.cgroup_path.into(),
+                unit: placement.unit,
+                pod_uid: placement.pod_uid,
+                container_id: placement.container_id,
+            }),
         }
     }
 }

@@ -12,6 +12,12 @@ fn process() -> Process {
         uid: 1000,
         gid: 1001,
         executable: Some(Executable { path: "/usr/bin/curl".into(), device: 3, inode: 4, sha256: "ab".repeat(32) }),
+        placement: Placement {
+            cgroup_path: "system.slice/a.service/b".into(),
+            unit: "a.service".into(),
+            pod_uid: "p".into(),
+            container_id: "c".into(),
+        },
     }
 }
 
@@ -98,13 +104,13 @@ fn every_kind() -> Vec<RecordKind> {
             event: KernelEvent::Unclassified,
             workload: String::new(),
             cgroup: CgroupId(0),
+            cgroup_path: "a/b".into(),
             netns: NetnsCookie(1),
             pid: 2,
             uid: 3,
             destination: "192.0.2.1:53".into(),
             family: 2,
             socket_type: 1,
-            cgroup_path: "a/b".into(),
             protocol: 6,
             observed: false,
         }),

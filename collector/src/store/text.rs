@@ -2,7 +2,7 @@
 //!
 //! Everything in a record is masked already, so what is indexed here never holds a secret.
 
-use callgate_model::{Decision, Header, Process, Record, RecordKind};
+use callgate_model::{Decision, Header, Placement, Process, Record, RecordKind};
 
 /// Text of `record` for the full-text index; empty where there is nothing to find.
 pub(crate) fn searchable(record: &Record) -> String {
@@ -61,6 +61,8 @@ fn process(text: &mut String, process: &Process) {
     if let Some(executable) = &process.executable {
         add(text, &[&executable.path, &executable.sha256]);
     }
+    let Placement { cgroup_path, unit, pod_uid, container_id } = &process.placement;
+    add(text, &[&cgroup_path.to_string_lossy(), unit, pod_uid, container_id]);
 }
 
 fn decision(text: &mut String, decision: &Decision) {

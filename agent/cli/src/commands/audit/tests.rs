@@ -3,7 +3,8 @@
 use callgate_collector::{Listen, Store, serve};
 use callgate_model::{
     AgentRecord, AgentState, CallBegin, CallEnd, CgroupId, Chunk, ConnectionId, Decision, Direction, Function, Header,
-    Latency, Obligations, Outcome, Process, Protocol, Reason, Record, RecordKind, Service, SessionId, Verdict,
+    Latency, Obligations, Outcome, Placement, Process, Protocol, Reason, Record, RecordKind, Service, SessionId,
+    Verdict,
 };
 use callgate_proto::encode_record;
 use callgate_proto::v1::SealedRecord;
@@ -51,7 +52,18 @@ fn begin(call: CallId, verdict: Verdict, path: &str) -> RecordKind {
         workload: "run/build".into(),
         cgroup: CgroupId(42),
         cgroup_path: "callgate/run-1".into(),
-        process: Process { pid: 100, start_time: 5, uid: 1000, gid: 1000, executable: None },
+        process: Process {
+            pid: 100,
+            start_time: 5,
+            uid: 1000,
+            gid: 1000,
+            executable: None,
+            placement: Placement {
+                cgroup_path: "system.slice/shop.service/x".into(),
+                unit: "shop.service".into(),
+                ..Placement::default()
+            },
+        },
         function: Function {
             protocol: Protocol::Http,
             service: Service::new("api.x", 443).unwrap(),
