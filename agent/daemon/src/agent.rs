@@ -1,11 +1,12 @@
 //! The agent: puts every part together, and takes them apart again in the right order.
 //!
 //! Wiring only. Started by `callgate-agent` for a host, and in process by `callgate run` for one command.
-//! What it enrols is in [`enrolling`] and [`following`], how it keeps the kernel programs in place in [`attesting`], how it says that it is
-//! well in [`health`].
+//! What it enrols is in [`enrolling`] and [`following`], how it keeps the kernel programs in place in [`attesting`],
+//! how it says that it is well in [`health`].
 
 mod attesting;
 mod enrolling;
+mod following;
 mod health;
 
 use std::fs::{File, OpenOptions};
@@ -39,8 +40,9 @@ use crate::ground::KernelGround;
 use crate::heartbeat::{self, Pulses};
 use crate::policy_source::Policies;
 use crate::{kernel_events, observe};
-use enrolling::Wanted;
 use attesting::LinksMissing;
+use enrolling::Wanted;
+use following::Found;
 
 /// How often the users of workloads are looked up, so that files which they can write are not reloaded.
 const UIDS_LOOK: Duration = Duration::from_secs(1);
@@ -76,9 +78,10 @@ pub struct Agent {
     uplink_status: Option<tokio::sync::watch::Receiver<callgate_uplink::UplinkStatus>>,
     collector_tls: Option<ClientTls>,
     alarms: Alarms,
-    wanted: Mutex<Wanted>,
-    stopping: CancellationToken,
     links_missing: LinksMissing,
+    wanted: Mutex<Wanted>,
+    found: Mutex<Found>,
+    stopping: CancellationToken,
     metrics_address: Option<SocketAddr>,
 }
 
@@ -135,10 +138,10 @@ impl Agent {
         });
         tokio::spawn(fetch_keys(Arc::clone(&gate.issuers)));
         let alarms = Alarms::register(&mut registry);
+        let links_missing = LinksMissing::register(&mut registry);
         let uplink = route.map(|route| Uplink::start(recorder.clone(), route, &mut registry));
         let agent = Arc::new(Self {
             instance,
-        let links_missing = LinksMissing::register(&mut registry);
             config,
             started: SystemTime::now(),
             gate,
@@ -151,10 +154,11 @@ impl Agent {
             uplink: tokio::sync::Mutex::new(uplink),
             collector_tls,
             alarms,
+            links_missing,
             wanted: Mutex::default(),
+            found: Mutex::default(),
             stopping,
             metrics_address,
-            links_missing,
         });
         agent.listen(&NetnsRef::current()?)?;
         agent.spawn_tasks(metrics_listener.map(|(listener, _)| listener), registry)?;
@@ -266,11 +270,11 @@ impl Agent {
         let agent = Arc::clone(self);
         tokio::spawn(async move { agent.watch_policies().await });
         tokio::spawn(Arc::clone(self).look_after());
+        tokio::spawn(Arc::clone(self).attest_links());
         if let Some(listener) = metrics {
             let agent = Arc::downgrade(self);
             let ready: observe::Readiness = Arc::new(move || {
                 agent.upgrade().map_or_else(|| vec!["the agent is gone".into()], |agent| agent.faults())
-        tokio::spawn(Arc::clone(self).attest_links());
             });
             tokio::spawn(observe::serve(listener, Arc::new(registry), ready, self.stopping.clone()));
         }
