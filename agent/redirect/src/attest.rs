@@ -75,17 +75,21 @@ impl Redirect {
         let kept = lock(&self.kept);
         let Kept { cgroup, path, hooks } = kept.get(folder)?.clone();
         let open = Cgroup::look(&path).ok().filter(|open| open.id == cgroup)?;
-        let missing = match self.missing(folder, &open, hooks) {
+        let missing = self.missing(folder, &open, hooks);
+        if matches!(&missing, Ok(missing) if missing.is_empty()) || !still_there(&path, cgroup) {
+            return None;
+        }
+        let missing = match missing {
             Ok(missing) => missing,
             Err(source) => {
                 let error = Some(RedirectError::Cgroup { path: path.clone(), source });
                 return Some(Repair { cgroup, path, missing: Vec::new(), error });
             }
         };
-        if missing.is_empty() {
+        let error = links::attach(&mut lock(&self.object), folder, &open, missing.iter().copied()).err();
+        if error.is_some() && !still_there(&path, cgroup) {
             return None;
         }
-        let error = links::attach(&mut lock(&self.object), folder, &open, missing.iter().copied()).err();
         Some(Repair { cgroup, path, missing: missing.iter().map(|hook| hook.name).collect(), error })
     }
 
@@ -101,4 +105,9 @@ impl Redirect {
         }
         Ok(missing)
     }
+}
+
+/// A cgroup that is being removed has no programs any more, and takes none.
+fn still_there(path: &Path, cgroup: CgroupId) -> bool {
+    Cgroup::look(path).is_ok_and(|now| now.id == cgroup)
 }

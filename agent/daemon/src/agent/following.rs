@@ -172,11 +172,13 @@ impl Agent {
             error!(%error, "an exemption from strict mode stays");
         }
         self.found().declined.remove(path);
+        // Looked up in our turn: what two lose would be waited for by the second.
+        let mut wanted = self.wanted();
         let Some(workload) = self.gate.roster.at(below_mount) else { return };
         if cgroup::id_of(path).is_ok_and(|now| now == workload.cgroup) {
             return;
         }
-        self.lose(&mut self.wanted(), &workload, path);
+        self.lose(&mut wanted, &workload, path);
     }
 
     /// Listens in the network namespaces of the processes in the cgroup at `path`.

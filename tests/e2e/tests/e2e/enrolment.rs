@@ -255,7 +255,13 @@ fn cgroups_that_come_and_go_leave_nothing() -> Result<()> {
         for number in 0..batch {
             fs::remove_dir(jobs.join(format!("job{number}")))?;
         }
-        eventually("the end of the enrolments", Duration::from_secs(60), || (entries(&links) == 0).then_some(()))?;
+        let ended =
+            eventually("the end of the enrolments", Duration::from_secs(30), || (entries(&links) == 0).then_some(()));
+        if let Err(error) = ended {
+            let status = site.callgate(&["status"])?.stdout;
+            let log = site.agent_log();
+            return Err(error.context(format!("{status}\n{}\n{log}", listed(&site))));
+        }
         made += batch;
     }
     eventually("no file is left", SOON, || (entries(&written) == 0).then_some(()))?;
