@@ -103,7 +103,7 @@ impl Agent {
         let enrolment = self.enrolment(&workload, &path);
         enrolment.save(&self.config.state_dir)?;
         let before = self.gate.roster.insert(Workload::clone(&workload));
-        if let Err(error) = self.redirect.enrol(&path, workload.mode) {
+        if let Err(error) = self.attach(&path, &workload) {
             match before {
                 // What was in force stays so, in the kernel as on disk.
                 Some(before) => {
@@ -123,6 +123,18 @@ impl Agent {
         self.found().settling.insert(workload.cgroup, Settling::at(path));
         info!(workload = %workload.id, cgroup = %workload.cgroup, ?change, "enrolled");
         Ok(workload)
+    }
+
+    /// Attaches the kernel programs to `workload`'s very cgroup: another one may have taken its path a moment ago.
+    fn attach(&self, path: &Path, workload: &Workload) -> Result<()> {
+        let attached = self.redirect.enrol(path, workload.mode)?;
+        if attached == workload.cgroup {
+            return Ok(());
+        }
+        if self.gate.roster.get(attached).is_none() {
+            self.redirect.unenrol(attached)?;
+        }
+        bail!("cgroup {} is gone, and {attached} is in its place", workload.cgroup)
     }
 
     /// Ends the enrolment of the cgroup at `path`, also of one that is waited for.

@@ -141,7 +141,8 @@ impl Agent {
             self.found().enrolled.remove(&cgroup);
         }
         match enrolled {
-            Err(_) if !path.is_dir() => Ok(None),
+            // Gone meanwhile; whatever is in its place comes by itself.
+            Err(_) if cgroup::id_of(path).ok() != Some(cgroup) => Ok(None),
             enrolled => {
                 enrolled?;
                 self.calm(&cause(path));
