@@ -184,7 +184,7 @@ impl From<model::Process> for v1::Process {
                 inode: executable.inode,
                 sha256: executable.sha256,
             }),
-            placement: Some(v1::Placement {
+            placement: (process.placement != model::Placement::default()).then(|| v1::Placement {
                 cgroup_path: process.placement.cgroup_path.to_string_lossy().into_owned(),
                 unit: process.placement.unit,
                 pod_uid: process.placement.pod_uid,

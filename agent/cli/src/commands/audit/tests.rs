@@ -234,9 +234,10 @@ fn sessions_are_listed_and_shown_in_order() {
     assert_eq!((&json[0]["calls"], &json[0]["denied"], &json[0]["masked"]), (&2.into(), &1.into(), &2.into()));
     let (ok, text) = run(&format!("session show {SESSION}"), &place);
     let rows: Vec<_> = text.lines().collect();
-    assert!(ok && rows.len() == 3, "{text}");
-    assert!(rows[1].contains("+0.000 s") && rows[1].contains("/v1/users/7") && rows[1].contains("200"), "{text}");
-    assert!(rows[2].contains("+0.002 s") && rows[2].contains("refused 403"), "{text}");
+    assert!(ok && rows.len() == 5, "{text}");
+    assert!(rows[1].ends_with("system.slice/shop.service/x") && rows[2].ends_with(" shop.service"), "{text}");
+    assert!(rows[3].contains("+0.000 s") && rows[3].contains("/v1/users/7") && rows[3].contains("200"), "{text}");
+    assert!(rows[4].contains("+0.002 s") && rows[4].contains("refused 403"), "{text}");
     assert_eq!(lines(&run(&format!("session show {SESSION} --json"), &place).1).len(), 5);
     assert!(!run(&format!("session show {}", SessionId::new()), &place).0);
 }
