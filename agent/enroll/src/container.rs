@@ -89,7 +89,8 @@ impl Containers {
         let has =
             container.labels.get(&self.key).is_some_and(|value| self.value.as_ref().is_none_or(|own| own == value));
         let short = id.get(..SHORT_ID).unwrap_or(&id).to_owned();
-        Ok(has.then(|| if container.name.is_empty() { short } else { container.name }))
+        let name = if container.name.is_empty() { short } else { container.name };
+        Ok(has.then_some(name))
     }
 }
 

@@ -70,7 +70,7 @@ fn in_cgroups(unit: &str) -> String {
     let escaped = unit.starts_with(['_', '.'])
         || ["notify_on_release", "release_agent", "tasks"].contains(&unit)
         || unit.starts_with("cgroup.")
-        || CONTROLLERS.iter().any(|name| of_controller(&name));
+        || CONTROLLERS.iter().any(of_controller);
     if escaped { format!("_{unit}") } else { unit.to_owned() }
 }
 
