@@ -166,6 +166,7 @@ impl TryFrom<v1::KernelDenial> for model::KernelDenial {
             socket_type: denial.socket_type,
             protocol: denial.protocol,
             observed: denial.observed,
+            cgroup_path: denial.cgroup_path,
         })
     }
 }
@@ -182,6 +183,13 @@ impl From<v1::Process> for model::Process {
                 device: executable.device,
                 inode: executable.inode,
                 sha256: executable.sha256,
+            }),
+            // Records of older agents have none.
+            placement: process.placement.map_or_else(model::Placement::default, |placement| model::Placement {
+                cgroup_path: placement.cgroup_path.into(),
+                unit: placement.unit,
+                pod_uid: placement.pod_uid,
+                container_id: placement.container_id,
             }),
         }
     }

@@ -154,6 +154,7 @@ impl From<model::KernelDenial> for v1::KernelDenial {
             socket_type: denial.socket_type,
             protocol: denial.protocol,
             observed: denial.observed,
+            cgroup_path: denial.cgroup_path,
         }
     }
 }
@@ -182,6 +183,12 @@ impl From<model::Process> for v1::Process {
                 device: executable.device,
                 inode: executable.inode,
                 sha256: executable.sha256,
+            }),
+            placement: (process.placement != model::Placement::default()).then(|| v1::Placement {
+                cgroup_path: process.placement.cgroup_path.to_string_lossy().into_owned(),
+                unit: process.placement.unit,
+                pod_uid: process.placement.pod_uid,
+                container_id: process.placement.container_id,
             }),
         }
     }

@@ -12,6 +12,12 @@ fn process() -> Process {
         uid: 1000,
         gid: 1001,
         executable: Some(Executable { path: "/usr/bin/curl".into(), device: 3, inode: 4, sha256: "ab".repeat(32) }),
+        placement: Placement {
+            cgroup_path: "system.slice/a.service/b".into(),
+            unit: "a.service".into(),
+            pod_uid: "p".into(),
+            container_id: "c".into(),
+        },
     }
 }
 
@@ -95,9 +101,10 @@ fn every_kind() -> Vec<RecordKind> {
             weakened: vec!["allow-setuid".into()],
         }),
         RecordKind::KernelDenial(KernelDenial {
-            event: KernelEvent::Foreign,
+            event: KernelEvent::Unclassified,
             workload: String::new(),
             cgroup: CgroupId(0),
+            cgroup_path: "a/b".into(),
             netns: NetnsCookie(1),
             pid: 2,
             uid: 3,

@@ -51,7 +51,9 @@ words! {
     Direction as "direction" { Request, Response }
     Outcome as "outcome" { Complete, Refused, Cut, Interrupted }
     EnrolmentChange as "enrolment change" { Enrolled, Resumed, Unenrolled }
-    KernelEvent as "kernel event" { Stale, NoListener, Udp, Protocol, Egress, OwnPort, Foreign, Family, Severed }
+    KernelEvent as "kernel event" {
+        Stale, NoListener, Udp, Protocol, Egress, OwnPort, Foreign, Family, Severed, Unclassified
+    }
     AgentState as "agent state" { Started, Stopped, Alarm }
     Mode as "mode" { Enforce, Observe }
 }

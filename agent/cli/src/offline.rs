@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use callgate_daemon::{CONFIG_DIR, Config, place};
+use callgate_daemon::{CONFIG_DIR, Config, What, place};
 use callgate_enroll::Enrolment;
 
 /// Instances of hosts. Those of runs end with their command, and are swept.
@@ -20,7 +20,7 @@ pub fn unenroll(config: Option<&Path>, path: &Path, gone: &anyhow::Error) -> Res
     }
     let config = config_of_host(config)?;
     let directory = place::directory(&config, path)?;
-    let mut ended = false;
+    let (mut ended, mut enrolment_was_found) = (false, false);
     for enrolment in Enrolment::all(&config.state_dir) {
         let enrolment = enrolment?;
         if enrolment.instance != AGENT || enrolment.cgroup_path != directory {
@@ -29,6 +29,7 @@ pub fn unenroll(config: Option<&Path>, path: &Path, gone: &anyhow::Error) -> Res
         callgate_redirect::end_enrolment(&config.bpffs, AGENT, enrolment.cgroup)
             .with_context(|| format!("`{}` is still enrolled", path.display()))?;
         enrolment.remove(&config.state_dir)?;
+        enrolment_was_found |= enrolment.found;
         ended = true;
     }
     if !ended {
@@ -40,7 +41,8 @@ pub fn unenroll(config: Option<&Path>, path: &Path, gone: &anyhow::Error) -> Res
         );
     }
     println!("`{}` is no longer enrolled (no agent runs; its pins and its file are removed)", path.display());
-    if config.enroll.iter().any(|entry| place::directory(&config, &entry.cgroup).is_ok_and(|of| of == directory)) {
+    let names = |what: &What| matches!(what, What::Path(path) if place::directory(&config, path).is_ok_and(|of| of == directory));
+    if enrolment_was_found || config.enroll.iter().any(|entry| names(&entry.what)) {
         eprintln!("callgate: the configuration enrols it again at the agent's next start");
     }
     Ok(ExitCode::SUCCESS)

@@ -1,9 +1,12 @@
 //! The agent: puts every part together, and takes them apart again in the right order.
 //!
 //! Wiring only. Started by `callgate-agent` for a host, and in process by `callgate run` for one command.
-//! What it enrols is in [`enrolling`], what the warden does for it in [`warding`], how it says that it is well in [`health`].
+//! What it enrols is in [`enrolling`] and [`following`], what the warden does for it in [`warding`], how it keeps the
+//! kernel programs in place in [`attesting`], how it says that it is well in [`health`].
 
+mod attesting;
 mod enrolling;
+mod following;
 mod health;
 mod warding;
 
@@ -43,7 +46,9 @@ use crate::heartbeat::{self, Pulses};
 use crate::policy_source::Policies;
 use crate::spool::{self, Opened, spool_dir};
 use crate::{kernel_events, observe};
+use attesting::LinksMissing;
 use enrolling::Wanted;
+use following::Found;
 
 /// How often the users of workloads are looked up, so that files which they can write are not reloaded.
 const UIDS_LOOK: Duration = Duration::from_secs(1);
@@ -83,13 +88,17 @@ pub struct Agent {
     uplink_status: Option<tokio::sync::watch::Receiver<callgate_uplink::UplinkStatus>>,
     collector_tls: Option<ClientTls>,
     alarms: Alarms,
+    links_missing: LinksMissing,
     wanted: Mutex<Wanted>,
     standing: Mutex<Vec<Standing>>,
     /// Listeners that do not accept yet; none once they do.
     waiting: Mutex<Option<Vec<Listener>>>,
     handed_over: CancellationToken,
+    /// Whether a successor is taking over; held while links are attested.
+    handing_over: Mutex<bool>,
     /// Names the spool that is written.
     slot: String,
+    found: Mutex<Found>,
     stopping: CancellationToken,
     metrics_address: Option<SocketAddr>,
     metrics_listener: Option<OwnedFd>,
@@ -153,6 +162,7 @@ impl Agent {
         });
         tokio::spawn(fetch_keys(Arc::clone(&gate.issuers)));
         let alarms = Alarms::register(&mut registry);
+        let links_missing = LinksMissing::register(&mut registry);
         let uplink = route.map(|route| Uplink::start(recorder.clone(), route, &mut registry));
         let agent = Arc::new(Self {
             instance,
@@ -169,11 +179,14 @@ impl Agent {
             uplink: tokio::sync::Mutex::new(uplink),
             collector_tls,
             alarms,
+            links_missing,
             wanted: Mutex::default(),
             standing: Mutex::default(),
             waiting: Mutex::new(Some(Vec::new())),
             handed_over: CancellationToken::new(),
+            handing_over: Mutex::default(),
             slot,
+            found: Mutex::default(),
             stopping,
             metrics_address,
             metrics_listener: metrics_listener
@@ -369,6 +382,7 @@ impl Agent {
         let agent = Arc::clone(self);
         tokio::spawn(async move { agent.watch_policies().await });
         tokio::spawn(Arc::clone(self).look_after());
+        tokio::spawn(Arc::clone(self).attest_links());
         if let Some(listener) = metrics {
             let agent = Arc::downgrade(self);
             let ready: observe::Readiness = Arc::new(move || {

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, bail};
+use callgate_enroll::cgroup;
 use callgate_identity::callers::Issuers;
 use callgate_identity::upstream_config;
 use callgate_uplink::{ClientTls, Endpoint};
 
+use crate::config::What;
 use crate::{Config, place};
 
 /// Tries what `config` names, but for the policies: roots of upstreams, collector, resolvers, enrolments.
@@ -27,8 +29,12 @@ pub fn check(config: &Config) -> Result<Vec<String>> {
     let mut seen = BTreeSet::new();
     let mut notes = Vec::new();
     for entry in &config.enroll {
-        let named = || format!("`[[enroll]]` of `{}`", entry.cgroup.display());
-        let path = place::directory(config, &entry.cgroup).with_context(named)?;
+        let named = || format!("`[[enroll]]` of `{}`", entry.shown());
+        let What::Path(path) = &entry.what else {
+            entry.rule().with_context(named)?;
+            continue;
+        };
+        let path = place::directory(config, path).with_context(named)?;
         if !path.is_dir() {
             notes.push(format!("{}: there is no such cgroup now; it is enrolled when it appears", named()));
         }
@@ -36,6 +42,18 @@ pub fn check(config: &Config) -> Result<Vec<String>> {
             bail!("{}: it is enrolled twice", named());
         }
     }
+    if let Some(strict) = &config.strict {
+        let path = place::at_or_below_root(config, strict).context("`strict`")?;
+        if path == cgroup::cgroup2_mount()? {
+            bail!(
+                "`strict`: it is the cgroup v2 mount itself, where everything of this host lives: name a cgroup below it"
+            );
+        }
+        if !path.is_dir() {
+            bail!("`strict`: there is no cgroup `{}`: make it before the agent starts", path.display());
+        }
+    }
+    config.exempt()?;
     Ok(notes)
 }
 
@@ -82,6 +100,10 @@ mod tests {
             ),
             ("[[enroll]]\ncgroup = \"/tmp\"", "[[enroll]]` of `/tmp`"),
             ("[[enroll]]\ncgroup = \"a\"\n[[enroll]]\ncgroup = \"a\"", "twice"),
+            ("[[enroll]]\ncgroup = \"/tmp/*\"", "[[enroll]]` of `/tmp/*`"),
+            ("strict = \"/tmp\"", "`strict`"),
+            ("strict = \"callgate-test-none\"", "there is no cgroup"),
+            ("unenrolled = [\"a/*\"]", "without `strict`"),
         ] {
             let error = checked(more).unwrap_err();
             assert!(error.contains(key), "{more}: {error}");

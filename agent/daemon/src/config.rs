@@ -1,5 +1,7 @@
 //! The agent's configuration: one TOML file, every key with its unit and default; an unknown key is an error.
 
+mod enroll;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,9 +10,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use callgate_identity::callers::IssuerConfig;
 use callgate_mask::Detectors;
-use callgate_model::{Mode, WorkloadName};
 use callgate_uplink::{ClientTls, Endpoint, Route, TlsFiles};
 use serde::Deserialize;
+
+pub use enroll::{EnrollEntry, What};
 
 /// Where `callgate-agent` keeps its state unless told otherwise.
 pub const STATE_DIR: &str = "/var/lib/callgate";
@@ -68,8 +71,12 @@ pub struct Config {
     pub detector: Vec<DetectorEntry>,
     /// Who may vouch for callers; checked by `Issuers::new`.
     pub issuer: Vec<IssuerConfig>,
-    /// Cgroups that are enrolled at start.
+    /// Cgroups that are enrolled, at start or as they come.
     pub enroll: Vec<EnrollEntry>,
+    /// Below this cgroup nothing goes out that is neither enrolled nor exempt; none: what is not enrolled is untouched.
+    pub strict: Option<PathBuf>,
+    /// What [`Config::strict`] leaves alone; see [`Config::exempt`].
+    pub unenrolled: Vec<String>,
 }
 
 /// Marks an error as the configuration's: the commands end with exit code 2 then.
@@ -129,19 +136,6 @@ pub struct DetectorEntry {
     pub pattern: String,
     /// What a finding becomes; `[masked:NAME]` unless said otherwise.
     pub label: Option<String>,
-}
-
-/// A cgroup to enrol at start.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EnrollEntry {
-    /// Path below the cgroup v2 mount.
-    pub cgroup: PathBuf,
-    /// Name in policies and records: `cgroup/NAME`; none: the path.
-    pub name: Option<WorkloadName>,
-    /// `enforce` or `observe`.
-    #[serde(default)]
-    pub mode: Mode,
 }
 
 /// What becomes of sockets that no hook has seen.
@@ -209,6 +203,8 @@ impl Default for Config {
             detector: Vec::new(),
             issuer: Vec::new(),
             enroll: Vec::new(),
+            strict: None,
+            unenrolled: Vec::new(),
         }
     }
 }

@@ -184,7 +184,10 @@ pub fn serve(agent: Arc<Agent>, path: &Path) -> Result<()> {
             };
             match hand_over(&agent, peer.as_fd()) {
                 Ok(()) => return,
-                Err(error) => warn!(error = format!("{error:#}"), "handing over was broken off: this agent goes on"),
+                Err(error) => {
+                    agent.hands_over(false);
+                    warn!(error = format!("{error:#}"), "handing over was broken off: this agent goes on");
+                }
             }
         }
     })?;
@@ -195,6 +198,7 @@ pub fn serve(agent: Arc<Agent>, path: &Path) -> Result<()> {
 fn hand_over(agent: &Agent, peer: BorrowedFd<'_>) -> Result<()> {
     admit(agent, peer)?;
     patient(peer)?;
+    agent.hands_over(true);
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let hello = Message::Hello { instance: agent.instance().to_owned(), version, schema: SCHEMA };
     send(peer, &hello, &[agent.ownership()])?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use callgate_enroll::cgroup;
 use callgate_model::{CgroupId, KernelDenial, RecordKind};
 use callgate_proxy::Gate;
 use callgate_redirect::Events;
@@ -43,7 +44,11 @@ pub async fn pump(mut refused: Events, mut found: Option<callgate_warden::Events
                 }
             },
         };
-        gate.tallies.of(denial.cgroup).kernel.fetch_add(1, Ordering::Relaxed);
+        let workload = gate.roster.get(denial.cgroup);
+        // Not of what is no workload, or none any more: nothing would ever take that tally away.
+        if workload.is_some() {
+            gate.tallies.of(denial.cgroup).kernel.fetch_add(1, Ordering::Relaxed);
+        }
         budgets.retain(|_, budget| budget.since.elapsed() < WINDOW);
         let budget = budgets.entry(denial.cgroup).or_insert(Budget { since: Instant::now(), used: 0 });
         budget.used += 1;
@@ -53,8 +58,12 @@ pub async fn pump(mut refused: Events, mut found: Option<callgate_warden::Events
             }
             continue;
         }
-        if let Some(workload) = gate.roster.get(denial.cgroup) {
-            denial.workload.clone_from(&workload.id);
+        match workload {
+            Some(workload) => {
+                denial.workload.clone_from(&workload.id);
+                denial.cgroup_path = workload.cgroup_path.display().to_string();
+            }
+            None => denial.cgroup_path = path_of(&denial),
         }
         debug!(workload = %denial.workload, event = ?denial.event, destination = %denial.destination, "refused by the kernel");
         if let Err(error) = gate.recorder.write(RecordKind::KernelDenial(denial)) {
@@ -69,4 +78,14 @@ async fn next(events: &mut Option<callgate_warden::Events>) -> Option<KernelDeni
         Some(events) => events.next().await,
         None => std::future::pending().await,
     }
+}
+
+/// Where the cgroup of a task lies that is in no workload; empty when it cannot be told any more.
+fn path_of(denial: &KernelDenial) -> String {
+    let told = || -> Option<String> {
+        let path = cgroup::of_process(denial.pid).ok()?;
+        let now = cgroup::id_of(&cgroup::cgroup2_mount().ok()?.join(&path)).ok()?;
+        (now == denial.cgroup).then(|| path.display().to_string())
+    };
+    told().unwrap_or_default()
 }

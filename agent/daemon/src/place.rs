@@ -12,6 +12,29 @@ use crate::Config;
 /// # Errors
 /// If it is neither below the mount nor below the configured root. That it exists is not looked at.
 pub fn directory(config: &Config, path: &Path) -> Result<PathBuf> {
+    let full = at_or_below_root(config, path)?;
+    if full == root(config)? {
+        bail!("`{}` is the enforcement root itself: name a cgroup below it", full.display());
+    }
+    Ok(full)
+}
+
+/// The enforcement root: as configured, or the cgroup v2 mount.
+///
+/// # Errors
+/// If it is not there.
+pub fn root(config: &Config) -> Result<PathBuf> {
+    match &config.cgroup_root {
+        Some(root) => root.canonicalize().with_context(|| format!("the `cgroup_root` `{}`", root.display())),
+        None => Ok(cgroup::cgroup2_mount()?),
+    }
+}
+
+/// As [`directory`], or the enforcement root itself.
+///
+/// # Errors
+/// As [`directory`].
+pub fn at_or_below_root(config: &Config, path: &Path) -> Result<PathBuf> {
     let mount = cgroup::cgroup2_mount()?;
     if path.components().any(|part| part == Component::ParentDir) {
         bail!("`{}` holds `..`: name the cgroup itself", path.display());
@@ -26,11 +49,8 @@ pub fn directory(config: &Config, path: &Path) -> Result<PathBuf> {
             mount.display()
         );
     }
-    let root = match &config.cgroup_root {
-        Some(root) => root.canonicalize().with_context(|| format!("the `cgroup_root` `{}`", root.display()))?,
-        None => mount,
-    };
-    if full == root || !full.starts_with(&root) {
+    let root = root(config)?;
+    if !full.starts_with(&root) {
         bail!("`{}` does not lie below the enforcement root `{}`", full.display(), root.display());
     }
     Ok(full)

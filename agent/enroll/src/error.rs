@@ -42,6 +42,14 @@ pub enum EnrollError {
         /// What is wrong with it.
         detail: String,
     },
+    /// A container runtime's file holds something else than was expected of it.
+    #[error("`{}` is no file of a container runtime that can be read: {detail}", path.display())]
+    Runtime {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// The instance's name cannot be part of a file name.
     #[error("`{0}` is no name of an instance: 1 to 64 of `a-z A-Z 0-9 - _`")]
     Instance(String),

@@ -2,21 +2,35 @@
 //!
 //! - [`Roster`]: from a cgroup's id to its workload, read at each connection.
 //! - [`Enrolment`]: the state file of one enrolment; [`sweep`] finds those whose owner died.
+//! - [`Rule`]: which cgroups the configuration enrols by themselves, one kind a file: [`Pattern`], [`UnitName`],
+//!   [`Containers`]; [`TreeWatch`] says which cgroups come and go.
 //! - [`cgroup`]: making, killing and removing cgroups.
 //!
 //! Never touches eBPF: attaching and detaching is `callgate-redirect`'s.
 
 pub mod cgroup;
+mod container;
 mod error;
+mod name;
 mod owner;
+mod pattern;
 mod peer;
 mod roster;
+mod rule;
 mod state;
 mod sweep;
+mod unit;
+mod watch;
 
+pub use container::{Containers, RUNTIMES, Runtime};
 pub use error::EnrollError;
+pub use name::{NameError, NameTemplate};
 pub use owner::Owner;
+pub use pattern::{Pattern, PatternError};
 pub use peer::peer_is_enrolled;
 pub use roster::Roster;
+pub use rule::{Rule, Source};
 pub use state::Enrolment;
 pub use sweep::{Stale, sweep};
+pub use unit::{UnitError, UnitName};
+pub use watch::{Change, TreeWatch};

@@ -47,6 +47,12 @@ impl Roster {
         before.get(&id).cloned()
     }
 
+    /// The workload whose cgroup is the one at `path`, given below the cgroup v2 mount.
+    #[must_use]
+    pub fn at(&self, path: &Path) -> Option<Arc<Workload>> {
+        self.0.load().values().find(|workload| workload.cgroup_path == path).cloned()
+    }
+
     /// All workloads, sorted by id, then by cgroup.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<Workload>> {

@@ -27,6 +27,9 @@ pub struct Enrolment {
     pub workload: String,
     /// Whether verdicts are enforced.
     pub mode: Mode,
+    /// Whether a rule of the configuration found it: then it ends with its cgroup, and is not waited for.
+    #[serde(default)]
+    pub found: bool,
     /// What weakens it, by name.
     pub weakened: Vec<String>,
     /// Where its records wait, if it has a spool of its own. Never removed here: records are not litter.
@@ -120,6 +123,7 @@ mod tests {
             cgroup_path: "/sys/fs/cgroup/callgate/run-1".into(),
             workload: "run/1".into(),
             mode: Mode::Enforce,
+            found: false,
             weakened: vec!["allow-setuid".into()],
             spool: Some("/var/lib/callgate/spool/x".into()),
             trust: None,

@@ -86,6 +86,7 @@ mod tests {
                 cgroup_path,
                 workload: format!("run/{name}"),
                 mode: Mode::Enforce,
+                found: false,
                 weakened: Vec::new(),
                 spool: None,
                 trust,

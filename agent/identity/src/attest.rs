@@ -8,10 +8,11 @@
 //! later program. Closing that needs the kernel's own note of the executable at `connect()`.
 
 mod digest;
+mod placement;
 mod stat;
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use callgate_model::{Executable, Origin, Process};
 use rustix::fs::{Mode, OFlags, openat};
@@ -23,6 +24,7 @@ use digest::Digests;
 /// Bounded: the digests of the 4,096 executables used last are kept.
 pub struct Attestor {
     proc_root: PathBuf,
+    cgroups: Option<PathBuf>,
     digests: Digests,
 }
 
@@ -36,10 +38,11 @@ impl Attestor {
     /// Reads a proc file system mounted elsewhere: the host's, seen from a container.
     #[must_use]
     pub fn with_proc(proc_root: impl Into<PathBuf>) -> Self {
-        Self { proc_root: proc_root.into(), digests: Digests::new() }
+        Self { proc_root: proc_root.into(), cgroups: placement::mount(), digests: Digests::new() }
     }
 
-    /// The process that opened the connection of `origin`.
+    /// The process that opened the connection of `origin`; the cgroup enrolled above it is `enrolled`, a path below the
+    /// cgroup v2 mount.
     ///
     /// `start_time` is 0 and `executable` none when that process is gone, or its id belongs to a process that started
     /// after the `connect()`. `executable` alone is none when the file cannot be read, lies on a FUSE file system
@@ -48,10 +51,12 @@ impl Attestor {
     /// Blocking: an executable that was not seen before is read and hashed whole (about 1 s for a gigabyte).
     /// Call it from a blocking thread, and bound how many of them wait here.
     #[must_use]
-    pub fn process(&self, origin: &Origin) -> Process {
+    pub fn process(&self, origin: &Origin, enrolled: &Path) -> Process {
+        let opened = self.open(origin);
+        let placement = placement::of(opened.as_ref().map(|(dir, _)| dir), origin, enrolled, self.cgroups.as_deref());
         let mut process =
-            Process { pid: origin.pid, start_time: 0, uid: origin.uid, gid: origin.gid, executable: None };
-        let Some((dir, start_time)) = self.open(origin) else { return process };
+            Process { pid: origin.pid, start_time: 0, uid: origin.uid, gid: origin.gid, executable: None, placement };
+        let Some((dir, start_time)) = opened else { return process };
         process.start_time = start_time;
         let executable = self.executable(&dir);
         // Still the same process: the directory's descriptor pins the process id, but a fork cannot be excluded
@@ -106,7 +111,6 @@ impl Default for Attestor {
 mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt as _, symlink};
-    use std::path::Path;
     use std::process::{Child, Command, Stdio};
     use std::time::Duration;
 
@@ -139,7 +143,7 @@ mod tests {
     #[test]
     fn names_and_hashes_the_executable() {
         let mut child = cat();
-        let process = Attestor::new().process(&origin(child.id(), now()));
+        let process = Attestor::new().process(&origin(child.id(), now()), Path::new(""));
         child.kill().unwrap();
         child.wait().unwrap();
         assert_ne!(process.start_time, 0);
@@ -163,7 +167,7 @@ mod tests {
     fn refuses_a_process_that_started_after_the_connect() {
         let before = now().checked_sub(Duration::from_millis(50)).unwrap();
         let mut child = cat();
-        let process = Attestor::new().process(&origin(child.id(), before));
+        let process = Attestor::new().process(&origin(child.id(), before), Path::new(""));
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!((process.start_time, process.executable), (0, None));
@@ -174,7 +178,7 @@ mod tests {
         let mut child = cat();
         child.kill().unwrap();
         child.wait().unwrap();
-        let process = Attestor::new().process(&origin(child.id(), now()));
+        let process = Attestor::new().process(&origin(child.id(), now()), Path::new(""));
         assert_eq!((process.start_time, process.executable), (0, None));
     }
 
@@ -194,7 +198,7 @@ mod tests {
         fs::write(&exe, "one").unwrap();
         fake_proc(root.path(), &exe);
         let attestor = Attestor::with_proc(root.path());
-        let digest = || attestor.process(&origin(7, now())).executable.unwrap().sha256;
+        let digest = || attestor.process(&origin(7, now()), Path::new("")).executable.unwrap().sha256;
         let one = digest();
         assert_eq!(one, "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed");
         assert_eq!(digest(), one);
@@ -206,7 +210,7 @@ mod tests {
     fn takes_regular_files_only() {
         let root = tempfile::tempdir().unwrap();
         fake_proc(root.path(), Path::new("/dev/zero"));
-        let process = Attestor::with_proc(root.path()).process(&origin(7, now()));
+        let process = Attestor::with_proc(root.path()).process(&origin(7, now()), Path::new(""));
         assert_eq!((process.start_time, process.executable), (5, None));
     }
 }

@@ -12,6 +12,7 @@ mod function;
 mod ids;
 mod masking;
 mod origin;
+mod placement;
 mod reason;
 mod record;
 mod service;
@@ -25,6 +26,7 @@ pub use function::{Function, Protocol};
 pub use ids::{CallId, CgroupId, ConnectionId, IdError, NetnsCookie, SessionId, StreamId};
 pub use masking::{MaskHow, MaskKinds, MaskPlace, MaskWordError, Masking};
 pub use origin::{Monotonic, Origin};
+pub use placement::Placement;
 pub use reason::Reason;
 pub use record::{
     AgentRecord, AgentState, CallBegin, CallEnd, Chunk, ConnectionRecord, Direction, EnrolmentChange, EnrolmentRecord,

@@ -244,6 +244,8 @@ pub enum KernelEvent {
     Family,
     /// An open connection that no hook had seen: destroyed.
     Severed,
+    /// Strict mode stands above the task's cgroup, which is not classified (yet).
+    Unclassified,
 }
 
 /// A refusal by a kernel program.
@@ -253,8 +255,11 @@ pub struct KernelDenial {
     pub event: KernelEvent,
     /// Workload's entity id, where the cgroup is known.
     pub workload: String,
-    /// Enrolled cgroup; 0 when unknown.
+    /// Enrolled cgroup; the task's own where nothing is enrolled; 0 when unknown.
     pub cgroup: CgroupId,
+    /// Path of that cgroup below the cgroup v2 mount; empty when unknown.
+    #[serde(default)]
+    pub cgroup_path: String,
     /// Network namespace.
     pub netns: NetnsCookie,
     /// Process; 0 when the refusal ran outside of a task.

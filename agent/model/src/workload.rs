@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{CgroupId, SessionId};
+use crate::{CgroupId, Placement, SessionId};
 
 /// Whether verdicts are enforced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -89,7 +89,7 @@ fn is_name_byte(byte: u8) -> bool {
 /// One enrolled cgroup.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Workload {
-    /// The policy entity id: `run/NAME` or `cgroup/PATH`.
+    /// The policy entity id: `run/NAME`, `cgroup/PATH`, `unit/NAME` or `container/NAME`.
     pub id: String,
     /// Inode of the cgroup's directory.
     pub cgroup: CgroupId,
@@ -118,6 +118,9 @@ pub struct Process {
     pub gid: u32,
     /// What it executes; none when that could not be told for certain. A rule that names one then does not match.
     pub executable: Option<Executable>,
+    /// What its cgroup's path tells: unit, pod, container.
+    #[serde(default)]
+    pub placement: Placement,
 }
 
 /// An executable file.

@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use callgate_model::{
     Argument, Arguments, ArgumentsState, CallId, Caller, CgroupId, ConnectionId, Decimal, Executable, FailMode,
-    Function, MaskKinds, Mode, Process, Protocol, Service, Workload,
+    Function, MaskKinds, Mode, Placement, Process, Protocol, Service, Workload,
 };
 use callgate_policy::{CallRequest, ConnectPermit, ConnectRequest, PolicySet};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -63,7 +63,14 @@ fn connect(set: &PolicySet) -> ConnectPermit {
         connection: ConnectionId::new(),
         workload: &workload,
         groups: &["ci".to_owned(), "build".to_owned()],
-        process: &Process { pid: 1, start_time: 1, uid: 1000, gid: 1000, executable: Some(executable) },
+        process: &Process {
+            pid: 1,
+            start_time: 1,
+            uid: 1000,
+            gid: 1000,
+            executable: Some(executable),
+            placement: Placement::default(),
+        },
         service: &Service::new("s500.x", 443).expect("a service"),
         destination: ([203, 0, 113, 1], 443).into(),
         address_declared: false,

@@ -87,9 +87,14 @@ impl Subject {
         principals.extend(groups.iter().cloned().map(Some));
 
         let (kind, name) = request.workload.id.split_once('/').unwrap_or(("", &request.workload.id));
+        let placement = &request.process.placement;
         let attributes = HashMap::from([
             ("kind".to_owned(), Value::new_string(kind.to_owned())),
             ("name".to_owned(), Value::new_string(name.to_owned())),
+            ("cgroup".to_owned(), Value::new_string(request.workload.cgroup_path.to_string_lossy().into_owned())),
+            ("unit".to_owned(), Value::new_string(placement.unit.clone())),
+            ("pod_uid".to_owned(), Value::new_string(placement.pod_uid.clone())),
+            ("container_id".to_owned(), Value::new_string(placement.container_id.clone())),
         ]);
         let workload = Entity::new(principal.clone(), attributes, groups).map_err(|_| Unbuildable)?;
         let entities = Entities::from_entities([workload], None).map_err(|_| Unbuildable)?;

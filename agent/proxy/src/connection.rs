@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use callgate_model::{Origin, Outcome, Process, Reason, Service};
+use callgate_model::{Origin, Outcome, Placement, Process, Reason, Service, Workload};
 use callgate_policy::ConnectPermit;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -29,7 +29,7 @@ pub(crate) async fn conduct(gate: Arc<Gate>, stream: TcpStream, origin: Origin) 
         debug!(%error, "connection was gone before it began");
         return;
     }
-    let process = attest(&gate, &origin).await;
+    let process = attest(&gate, &origin, &workload).await;
     let connection = Arc::new(Connection::new(gate, workload, process, origin));
     let mut stream = Counted::new(stream, Arc::clone(&connection.traffic));
     let wait = opening_wait(&connection);
@@ -53,14 +53,15 @@ pub(crate) async fn conduct(gate: Arc<Gate>, stream: TcpStream, origin: Origin) 
 }
 
 /// Who connected; hashing a new executable may take a while, so it leaves the runtime's threads alone.
-async fn attest(gate: &Arc<Gate>, origin: &Origin) -> Process {
+async fn attest(gate: &Arc<Gate>, origin: &Origin, workload: &Arc<Workload>) -> Process {
     let attestor = Arc::clone(&gate.attestor);
-    let asked = origin.clone();
-    match tokio::task::spawn_blocking(move || attestor.process(&asked)).await {
+    let (asked, enrolled) = (origin.clone(), Arc::clone(workload));
+    match tokio::task::spawn_blocking(move || attestor.process(&asked, &enrolled.cgroup_path)).await {
         Ok(process) => process,
         Err(error) => {
             warn!(%error, pid = origin.pid, "the process could not be attested");
-            Process { pid: origin.pid, start_time: 0, uid: origin.uid, gid: origin.gid, executable: None }
+            let placement = Placement::of_cgroup(&workload.cgroup_path);
+            Process { pid: origin.pid, start_time: 0, uid: origin.uid, gid: origin.gid, executable: None, placement }
         }
     }
 }

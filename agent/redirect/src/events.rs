@@ -28,7 +28,7 @@ impl Events {
         registered.map(Self).map_err(|error| RedirectError::Events(error.into_parts().1))
     }
 
-    /// The next refusal. `workload` is left empty: the roster knows it by `cgroup`.
+    /// The next refusal. `workload` is left empty: the roster knows it by `cgroup`; and so is `cgroup_path`.
     ///
     /// # Errors
     /// [`RedirectError::Events`] when the reactor is gone.
@@ -67,7 +67,12 @@ fn denial(item: &[u8]) -> Option<KernelDenial> {
     Some(KernelDenial {
         event: event_kind,
         workload: String::new(),
-        cgroup: CgroupId(event.enrolled),
+        // Where nothing is enrolled, the task's own cgroup says what is meant; a packet has no task.
+        cgroup: match (event_kind, event.cgroup) {
+            (KernelEvent::Unclassified, task) if task != 0 => CgroupId(task),
+            _ => CgroupId(event.enrolled),
+        },
+        cgroup_path: String::new(),
         netns: NetnsCookie(event.netns),
         pid: event.pid,
         uid: event.uid,
@@ -105,5 +110,6 @@ fn kind(cause: Refusal) -> KernelEvent {
         Refusal::Egress => KernelEvent::Egress,
         Refusal::OwnPort => KernelEvent::OwnPort,
         Refusal::Foreign => KernelEvent::Foreign,
+        Refusal::Unclassified => KernelEvent::Unclassified,
     }
 }

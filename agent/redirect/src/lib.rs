@@ -2,8 +2,9 @@
 //!
 //! [`Redirect`] owns the kernel programs of one instance (the agent, or one `callgate run`). Its maps and links are
 //! pinned, so that enforcement outlives the process: with no agent, connections are refused. Only
-//! [`Redirect::unenrol`], [`Redirect::teardown`], [`end_enrolment`] and [`remove_pins`] take enforcement away.
-//! It never decides by policy and never reads payload. The programs themselves are in `ebpf/redirect`.
+//! [`Redirect::unenrol`], [`Redirect::teardown`], [`end_enrolment`] and [`remove_pins`] take enforcement away;
+//! [`Redirect::attest`] puts back what others took. It never decides by policy and never reads payload. The programs
+//! themselves are in `ebpf/redirect`.
 //!
 //! The order that leaves no gap: [`Redirect::load`], [`Redirect::listen`] for the namespaces to come, accept loops,
 //! [`Redirect::beat`], and then [`Redirect::enrol`]. The kernel refuses whatever comes before its turn:
@@ -16,11 +17,13 @@
 //! | `socket()` of anything but TCP and UDP | `EPROTONOSUPPORT` |
 //! | our own listener as destination | `EADDRNOTAVAIL` |
 //! | a task outside of the enrolled cgroup using a socket from inside | `EPERM` |
+//! | below [`Redirect::guard`], and neither enrolled nor exempt | `ENETUNREACH` |
 #![allow(
     unsafe_code,
     reason = "bpf(2), setns(2) and the ring buffer have no safe interface; each block says why it holds"
 )]
 
+mod attest;
 mod cgroup;
 mod config;
 mod error;
@@ -35,8 +38,10 @@ mod pins;
 pub mod probe;
 mod redirect;
 mod stats;
+mod strict;
 mod syscall;
 
+pub use attest::Repair;
 pub use callgate_ebpf_common::{Refusal, SCHEMA};
 pub use config::{Config, LogLevel, UnknownLogLevel};
 pub use error::RedirectError;

@@ -10,19 +10,56 @@ use std::path::Path;
 use aya::Ebpf;
 use aya::programs::links::FdLink;
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
-use callgate_model::CgroupId;
+use aya_obj::generated::bpf_attach_type;
 
 use crate::RedirectError;
 use crate::cgroup::Cgroup;
-use crate::pins::{Pins, remove_folder, remove_if_there};
+use crate::pins::{remove_folder, remove_if_there};
 use crate::syscall::detach_link;
 
-/// Every program, in the order of attaching; detached in reverse.
+/// One program and where it is attached.
+#[derive(Clone, Copy, Debug)]
+pub struct Hook {
+    /// Name of the program in the object, and of its pin.
+    pub name: &'static str,
+    /// The kernel's list that it stands in.
+    pub kind: bpf_attach_type,
+}
+
+const fn hook(name: &'static str, kind: bpf_attach_type) -> Hook {
+    Hook { name, kind }
+}
+
+/// The programs of a workload, in the order of attaching; detached in reverse.
 ///
 /// `tcp_states` is there before anything can be redirected, and `egress` comes last: it drops the SYN of whatever was
 /// not redirected.
-pub const PROGRAMS: [&str; 9] =
-    ["tcp_states", "getpeername4", "getpeername6", "connect4", "connect6", "sendmsg4", "sendmsg6", "create", "egress"];
+pub const WORKLOAD: &[Hook] = &[
+    hook("tcp_states", bpf_attach_type::BPF_CGROUP_SOCK_OPS),
+    hook("getpeername4", bpf_attach_type::BPF_CGROUP_INET4_GETPEERNAME),
+    hook("getpeername6", bpf_attach_type::BPF_CGROUP_INET6_GETPEERNAME),
+    hook("connect4", bpf_attach_type::BPF_CGROUP_INET4_CONNECT),
+    hook("connect6", bpf_attach_type::BPF_CGROUP_INET6_CONNECT),
+    hook("sendmsg4", bpf_attach_type::BPF_CGROUP_UDP4_SENDMSG),
+    hook("sendmsg6", bpf_attach_type::BPF_CGROUP_UDP6_SENDMSG),
+    hook("create", bpf_attach_type::BPF_CGROUP_INET_SOCK_CREATE),
+    hook("egress", bpf_attach_type::BPF_CGROUP_INET_EGRESS),
+];
+
+/// The programs of strict mode, at the cgroup below which it holds.
+pub const STRICT: &[Hook] = &[
+    hook("strict_conn4", bpf_attach_type::BPF_CGROUP_INET4_CONNECT),
+    hook("strict_conn6", bpf_attach_type::BPF_CGROUP_INET6_CONNECT),
+    hook("strict_send4", bpf_attach_type::BPF_CGROUP_UDP4_SENDMSG),
+    hook("strict_send6", bpf_attach_type::BPF_CGROUP_UDP6_SENDMSG),
+    hook("strict_create", bpf_attach_type::BPF_CGROUP_INET_SOCK_CREATE),
+    hook("strict_egress", bpf_attach_type::BPF_CGROUP_INET_EGRESS),
+];
+
+/// Every program of the object.
+pub fn all() -> impl Iterator<Item = Hook> {
+    WORKLOAD.iter().chain(STRICT).copied()
+}
 
 /// Attached for good, but the old link is still there. Ends as [`PROGRAMS`]' name.
 const NEW: &str = "_new";
@@ -39,14 +76,18 @@ pub fn load(object: &mut Ebpf, name: &'static str) -> Result<(), RedirectError> 
     done.map_err(|source| RedirectError::Program { program: name, source: Box::new(source) })
 }
 
-/// Attaches and pins every program, replacing what an earlier agent had pinned for this cgroup.
-pub fn attach(object: &mut Ebpf, pins: &Pins, cgroup: &Cgroup) -> Result<(), RedirectError> {
-    let folder = pins.links(cgroup.id);
-    match fs::create_dir(&folder) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => settle(&folder)?,
-        made => made.map_err(|source| RedirectError::Pin { path: folder.clone(), source })?,
+/// Attaches `hooks` and pins them in `folder`, replacing what an earlier agent, or somebody else, left there.
+pub fn attach(
+    object: &mut Ebpf,
+    folder: &Path,
+    cgroup: &Cgroup,
+    hooks: impl IntoIterator<Item = Hook> + Clone,
+) -> Result<(), RedirectError> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => settle(folder, hooks.clone())?,
+        made => made.map_err(|source| RedirectError::Pin { path: folder.into(), source })?,
     }
-    for name in PROGRAMS {
+    for Hook { name, .. } in hooks {
         let failed = |source: ProgramError| RedirectError::Program { program: name, source: Box::new(source) };
         let link = attach_one(object, name, cgroup).map_err(failed)?;
         let (old, new) = (folder.join(name), folder.join(format!("{name}{NEW}")));
@@ -61,9 +102,8 @@ pub fn attach(object: &mut Ebpf, pins: &Pins, cgroup: &Cgroup) -> Result<(), Red
 ///
 /// Removing a pin alone detaches too, but some time later; then the programs would still run, and refuse, without an
 /// enrolment to go by.
-pub fn detach(pins: &Pins, cgroup: CgroupId) -> Result<(), RedirectError> {
-    let folder = pins.links(cgroup);
-    for name in PROGRAMS.iter().rev() {
+pub fn detach(folder: &Path, hooks: &[Hook]) -> Result<(), RedirectError> {
+    for Hook { name, .. } in hooks.iter().rev() {
         for path in [folder.join(format!("{name}{NEW}")), folder.join(name)] {
             if path.exists() {
                 detach_link(&path).map_err(|source| RedirectError::Pin { path: path.clone(), source })?;
@@ -71,12 +111,12 @@ pub fn detach(pins: &Pins, cgroup: CgroupId) -> Result<(), RedirectError> {
             remove_if_there(&path, |path| fs::remove_file(path))?;
         }
     }
-    remove_folder(&folder)
+    remove_folder(folder)
 }
 
 /// Ends swaps that a killed agent had begun: a `_new` without its old link is the only one, and must not be removed.
-fn settle(folder: &Path) -> Result<(), RedirectError> {
-    for name in PROGRAMS {
+fn settle(folder: &Path, hooks: impl IntoIterator<Item = Hook>) -> Result<(), RedirectError> {
+    for Hook { name, .. } in hooks {
         let (old, new) = (folder.join(name), folder.join(format!("{name}{NEW}")));
         if new.exists() {
             replace(&old, &new)?;

@@ -1,6 +1,7 @@
 //! Where things are pinned, and taking pins away.
 //!
-//! `<bpffs>/callgate/v<schema>/<instance>/maps/<map>` and `…/links/<cgroup id>/<program>`; `…/warden` is the warden's. The schema's version is in
+//! `<bpffs>/callgate/v<schema>/<instance>/maps/<map>`, `…/links/<cgroup id>/<program>`, and for strict mode
+//! `…/strict/<cgroup id>/<program>`; `…/warden` is the warden's. The schema's version is in
 //! the path since aya opens a pinned map without comparing its layout. bpffs takes no dots in names.
 
 use std::fs;
@@ -20,6 +21,10 @@ use crate::{RedirectError, links};
 
 /// Magic number of bpffs. Source: uapi/linux/magic.h.
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+
+/// Folders of links.
+const LINKS: &str = "links";
+const STRICT: &str = "strict";
 
 /// How long a lock that another process has is asked for again. A child of a process that has just ended keeps it
 /// between its fork and its exec, where the descriptor is closed.
@@ -76,7 +81,12 @@ impl Pins {
     }
 
     pub fn links(&self, cgroup: CgroupId) -> PathBuf {
-        self.root.join("links").join(cgroup.to_string())
+        self.root.join(LINKS).join(cgroup.to_string())
+    }
+
+    /// Links of strict mode at a cgroup.
+    pub fn strict(&self, cgroup: CgroupId) -> PathBuf {
+        self.root.join(STRICT).join(cgroup.to_string())
     }
 
     /// Where the warden of this instance has its own: removed with the rest.
@@ -87,13 +97,13 @@ impl Pins {
     /// Makes the folders and takes the lock.
     pub fn own(&self) -> Result<Owned, RedirectError> {
         for _ in 0..OWN_TRIES {
-            for folder in [self.maps(), self.root.join("links")] {
+            for folder in [self.maps(), self.root.join(LINKS)] {
                 let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
                 made.map_err(|source| RedirectError::Pin { path: folder, source })?;
             }
             match self.lock() {
                 // A sweep may have removed between the two what it took for left behind.
-                Ok(owned) if owned.is(&self.root) && self.maps().is_dir() && self.root.join("links").is_dir() => {
+                Ok(owned) if owned.is(&self.root) && self.maps().is_dir() && self.root.join(LINKS).is_dir() => {
                     return Ok(owned);
                 }
                 Err(RedirectError::Pin { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
@@ -139,10 +149,19 @@ impl Pins {
         }
     }
 
-    /// Cgroups with links.
+    /// Cgroups with links of an enrolment.
     pub fn enrolled(&self) -> Result<Vec<CgroupId>, RedirectError> {
+        self.cgroups(LINKS)
+    }
+
+    /// Cgroups with links of strict mode.
+    pub fn guarded(&self) -> Result<Vec<CgroupId>, RedirectError> {
+        self.cgroups(STRICT)
+    }
+
+    fn cgroups(&self, kind: &str) -> Result<Vec<CgroupId>, RedirectError> {
         let mut ids = Vec::new();
-        for name in names(&self.root.join("links"))? {
+        for name in names(&self.root.join(kind))? {
             ids.extend(name.parse().ok().map(CgroupId));
         }
         ids.sort_unstable();
@@ -155,7 +174,10 @@ impl Pins {
         for id in self.enrolled()? {
             remove_folder(&self.links(id))?;
         }
-        for folder in [self.root.join("links"), self.maps(), self.root.clone()] {
+        for id in self.guarded()? {
+            remove_folder(&self.strict(id))?;
+        }
+        for folder in [self.root.join(LINKS), self.root.join(STRICT), self.maps(), self.root.clone()] {
             remove_folder(&folder)?;
         }
         Ok(())
@@ -189,7 +211,7 @@ pub fn remove_idle_pins(bpffs: &Path, instance: &str) -> Result<bool, RedirectEr
         Err(RedirectError::Pin { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
-    if !names(&pins.root.join("links"))?.is_empty() {
+    if !names(&pins.root.join(LINKS))?.is_empty() || !names(&pins.root.join(STRICT))?.is_empty() {
         return Ok(false);
     }
     pins.remove()?;
@@ -209,7 +231,7 @@ pub fn end_enrolment(bpffs: &Path, instance: &str, cgroup: CgroupId) -> Result<b
     if !pins.links(cgroup).is_dir() {
         return Ok(false);
     }
-    links::detach(&pins, cgroup)?;
+    links::detach(&pins.links(cgroup), links::WORKLOAD)?;
     forget_enrolment(&pins, cgroup)?;
     Ok(true)
 }

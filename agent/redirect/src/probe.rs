@@ -61,7 +61,7 @@ fn programs(bpffs: &Path) -> Vec<Feature> {
         let pins = Pins::new(&config.bpffs, &config.instance)?;
         let _owned = pins.own()?;
         let mut object = redirect::open_object(&pins, &config)?;
-        for name in links::PROGRAMS {
+        for links::Hook { name, .. } in links::all() {
             features.push(required(name, LOST, links::load(&mut object, name).map(|()| "loads".into())));
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! The owner of the kernel programs of one instance.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -8,10 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, SkStorage};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
-use callgate_ebpf_common::{Address, Enrolment, MODE_ENFORCE, MODE_OBSERVE, Marker, SCHEMA, Settings};
+use callgate_ebpf_common::{
+    Address, Enrolment, MODE_ENFORCE, MODE_EXEMPT, MODE_OBSERVE, MODE_STRICT, Marker, SCHEMA, Settings,
+};
 use callgate_model::{CgroupId, Mode, NetnsCookie, Origin};
 
+use crate::attest::{Kept, Programs};
 use crate::cgroup::Cgroup;
+use crate::links::Hook;
 use crate::listen::{self, PortsMap, Registered};
 use crate::origins::Origins;
 use crate::pins::{self, Owned, Pins};
@@ -20,9 +25,13 @@ use crate::{Config, Events, KernelLogs, Listeners, NetnsRef, RedirectError, Stat
 
 /// The kernel programs, loaded, with their maps pinned. Shared by `Arc`; dropping it leaves every pin in place.
 pub struct Redirect {
-    pins: Pins,
+    pub(crate) pins: Pins,
     bpffs: PathBuf,
-    object: Mutex<Ebpf>,
+    pub(crate) object: Mutex<Ebpf>,
+    /// Ids of the loaded programs.
+    pub(crate) programs: Programs,
+    /// What stays attached until it is told to go; locked by whoever changes that, before the object.
+    pub(crate) kept: Mutex<BTreeMap<PathBuf, Kept>>,
     heartbeat: Mutex<Array<MapData, u64>>,
     enrolments: Mutex<HashMap<MapData, u64, Enrolment>>,
     ports: PortsMap,
@@ -69,6 +78,8 @@ impl Redirect {
         let owned = own(&pins)?;
         let mut object = load_object(&pins, config)?;
         let redirect = Self {
+            programs: Programs::of(&object)?,
+            kept: Mutex::default(),
             heartbeat: Mutex::new(maps::take(&mut object, "HEARTBEAT")?),
             enrolments: Mutex::new(maps::take(&mut object, "ENROLMENTS")?),
             ports: Arc::new(Registered {
@@ -133,17 +144,18 @@ impl Redirect {
     pub fn enrol(&self, cgroup: &Path, mode: Mode) -> Result<CgroupId, RedirectError> {
         let open = Cgroup::open(cgroup)?;
         self.refuse_nested(cgroup, &open)?;
-        let known = self.pins.links(open.id).is_dir();
+        let mut kept = lock(&self.kept);
+        let folder = self.pins.links(open.id);
+        let known = folder.is_dir();
         let mode = match mode {
             Mode::Enforce => MODE_ENFORCE,
             Mode::Observe => MODE_OBSERVE,
         };
-        let entry = Enrolment { mode, padding: 0 };
-        lock(&self.enrolments).insert(open.id.0, entry, 0).map_err(failed("ENROLMENTS"))?;
-        let attached = links::attach(&mut lock(&self.object), &self.pins, &open);
+        self.tell_of(open.id, mode)?;
+        let attached = self.keep(&mut kept, &folder, cgroup, &open, links::WORKLOAD);
         if attached.is_err() && !known {
             // The error that matters is the first one.
-            let _first = self.unenrol(open.id);
+            let _first = self.end(&mut kept, open.id);
         }
         attached.map(|()| open.id)
     }
@@ -153,10 +165,59 @@ impl Redirect {
     /// # Errors
     /// [`RedirectError::NotEnrolled`], [`RedirectError::Pin`].
     pub fn unenrol(&self, id: CgroupId) -> Result<(), RedirectError> {
-        if !self.pins.links(id).is_dir() {
+        let mut kept = lock(&self.kept);
+        let folder = self.pins.links(id);
+        if !folder.is_dir() && !kept.contains_key(&folder) {
             return Err(RedirectError::NotEnrolled(id));
         }
-        links::detach(&self.pins, id)?;
+        self.end(&mut kept, id)
+    }
+
+    fn end(&self, kept: &mut BTreeMap<PathBuf, Kept>, id: CgroupId) -> Result<(), RedirectError> {
+        let folder = self.pins.links(id);
+        kept.remove(&folder);
+        links::detach(&folder, links::WORKLOAD)?;
+        // Where strict mode stands at the same cgroup, it goes on.
+        if self.pins.strict(id).is_dir() { self.tell_of(id, MODE_STRICT) } else { self.forget(id) }
+    }
+
+    /// Attaches `hooks`, and sees to it from then on that they stay.
+    pub(crate) fn keep(
+        &self,
+        kept: &mut BTreeMap<PathBuf, Kept>,
+        folder: &Path,
+        path: &Path,
+        cgroup: &Cgroup,
+        hooks: &'static [Hook],
+    ) -> Result<(), RedirectError> {
+        links::attach(&mut lock(&self.object), folder, cgroup, hooks.iter().copied())?;
+        kept.insert(folder.into(), Kept { cgroup: cgroup.id, path: path.into(), hooks });
+        Ok(())
+    }
+
+    /// Tells the programs what a cgroup is.
+    pub(crate) fn tell_of(&self, id: CgroupId, mode: u32) -> Result<(), RedirectError> {
+        let entry = Enrolment { mode, padding: 0 };
+        lock(&self.enrolments).insert(id.0, entry, 0).map_err(failed("ENROLMENTS"))
+    }
+
+    /// What was told of a cgroup, if anything.
+    pub(crate) fn mode_of(&self, id: CgroupId) -> Option<u32> {
+        lock(&self.enrolments).get(&id.0, 0).ok().map(|entry| entry.mode)
+    }
+
+    /// All that was told.
+    pub(crate) fn told(&self) -> Vec<(CgroupId, u32)> {
+        lock(&self.enrolments).iter().flatten().map(|(id, entry)| (CgroupId(id), entry.mode)).collect()
+    }
+
+    /// The cgroup that this process is in, unless that is the root.
+    pub(crate) fn own_cgroup(&self) -> Option<CgroupId> {
+        crate::cgroup::own()
+    }
+
+    /// What was told of a cgroup holds no longer.
+    pub(crate) fn forget(&self, id: CgroupId) -> Result<(), RedirectError> {
         lock(&self.enrolments).remove(&id.0).or_else(absent).map_err(failed("ENROLMENTS"))
     }
 
@@ -234,10 +295,14 @@ impl Redirect {
         for id in self.enrolled()? {
             self.unenrol(id)?;
         }
+        for id in self.guarded()? {
+            self.unguard(id)?;
+        }
         self.pins.remove()
     }
 
-    /// Listeners of an earlier process are dead: what was in their queues was reset.
+    /// Listeners of an earlier process are dead: what was in their queues was reset. And what it told of cgroups that
+    /// have no links is of no use.
     fn forget_predecessor(&self) -> Result<(), RedirectError> {
         let mut ports = lock(&self.ports.map);
         let old: Vec<u64> = ports.keys().flatten().collect();
@@ -245,6 +310,17 @@ impl Redirect {
             ports.remove(&netns).or_else(absent).map_err(failed("LISTENERS"))?;
         }
         self.origins.clear();
+        // Of cgroups whose links are gone: a process that was killed between the two.
+        for (id, mode) in self.told() {
+            let stands = match mode {
+                MODE_EXEMPT => true,
+                MODE_STRICT => self.pins.strict(id).is_dir(),
+                _ => self.pins.links(id).is_dir(),
+            };
+            if !stands {
+                self.forget(id)?;
+            }
+        }
         Ok(())
     }
 
@@ -290,8 +366,8 @@ impl std::fmt::Debug for Redirect {
 fn load_object(pins: &Pins, config: &Config) -> Result<Ebpf, RedirectError> {
     let mut object = open_object(pins, config)?;
     maps::check_layout(pins)?;
-    for name in links::PROGRAMS {
-        links::load(&mut object, name)?;
+    for hook in links::all() {
+        links::load(&mut object, hook.name)?;
     }
     Ok(object)
 }
@@ -338,7 +414,8 @@ fn absent(error: MapError) -> Result<(), MapError> {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every critical section is one map operation: there is no half-made state to be afraid of.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No critical section leaves anything half made that a later one does not mend: maps are changed entry by entry,
+    // and `links::attach` begins by completing what was cut off.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,7 +2,7 @@
 //!
 //! Everything in a record is masked already, so what is indexed here never holds a secret.
 
-use callgate_model::{Decision, Header, Process, Record, RecordKind};
+use callgate_model::{Decision, Header, Placement, Process, Record, RecordKind};
 
 /// Text of `record` for the full-text index; empty where there is nothing to find.
 pub(crate) fn searchable(record: &Record) -> String {
@@ -33,7 +33,9 @@ pub(crate) fn searchable(record: &Record) -> String {
             add(&mut text, &[&enrolment.workload, &enrolment.cgroup_path]);
             enrolment.weakened.iter().for_each(|how| add(&mut text, &[how]));
         }
-        RecordKind::KernelDenial(denial) => add(&mut text, &[&denial.workload, &denial.destination]),
+        RecordKind::KernelDenial(denial) => {
+            add(&mut text, &[&denial.workload, &denial.destination, &denial.cgroup_path])
+        }
         RecordKind::Policy(change) => add(&mut text, &[&change.policy_set, &change.refused]),
         RecordKind::Agent(agent) => add(&mut text, &[&agent.version, &agent.detail]),
     }
@@ -59,6 +61,8 @@ fn process(text: &mut String, process: &Process) {
     if let Some(executable) = &process.executable {
         add(text, &[&executable.path, &executable.sha256]);
     }
+    let Placement { cgroup_path, unit, pod_uid, container_id } = &process.placement;
+    add(text, &[&cgroup_path.to_string_lossy(), unit, pod_uid, container_id]);
 }
 
 fn decision(text: &mut String, decision: &Decision) {

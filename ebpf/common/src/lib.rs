@@ -14,7 +14,9 @@ mod stats;
 
 pub use address::Address;
 pub use event::Event;
-pub use maps::{Enrolment, MODE_ENFORCE, MODE_OBSERVE, Marker, Ports, RESOLVERS_MAX, Settings, Window};
+pub use maps::{
+    Enrolment, MODE_ENFORCE, MODE_EXEMPT, MODE_OBSERVE, MODE_STRICT, Marker, Ports, RESOLVERS_MAX, Settings, Window,
+};
 pub use origin::{OriginRecord, Phase, SocketState, TupleKey};
 pub use refusal::Refusal;
 pub use stats::{STATS, Stat};

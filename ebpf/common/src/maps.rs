@@ -10,11 +10,12 @@ pub struct Settings {
     pub stale_ns: u64,
 }
 
-/// What user space says of an enrolled cgroup. Map `ENROLMENTS`, key: cgroup id. The agent writes, programs read.
+/// What user space says of a cgroup and what is below it. Map `ENROLMENTS`, key: cgroup id. The agent writes, programs
+/// read.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Enrolment {
-    /// [`MODE_ENFORCE`] or [`MODE_OBSERVE`]; any other number enforces.
+    /// [`MODE_ENFORCE`], [`MODE_OBSERVE`], [`MODE_STRICT`] or [`MODE_EXEMPT`]; any other number enforces.
     pub mode: u32,
     /// Zero.
     pub padding: u32,
@@ -24,6 +25,10 @@ pub struct Enrolment {
 pub const MODE_ENFORCE: u32 = 0;
 /// What has no redirect (UDP, other protocols) passes and is reported; TCP is redirected all the same.
 pub const MODE_OBSERVE: u32 = 1;
+/// No workload: what is below is refused until it is classified, that is enrolled or exempt.
+pub const MODE_STRICT: u32 = 2;
+/// No workload, and strict mode above does not concern it. An enrolment above does: it always counts first.
+pub const MODE_EXEMPT: u32 = 3;
 
 /// Our listeners in one network namespace. Map `LISTENERS`, key: netns cookie. The agent writes, programs read.
 #[repr(C)]

@@ -12,6 +12,7 @@
 /// | `OwnPort` | `EADDRNOTAVAIL` | permanent |
 /// | `Foreign` | `EPERM` | permanent |
 /// | `Exhausted` | `ENOBUFS` | transient: tries again later |
+/// | `Unclassified` | `ENETUNREACH` | transient, as before the network is up: tries again later |
 ///
 /// The numbers are written into [`Event::cause`](crate::Event::cause): append, never renumber.
 #[repr(u32)]
@@ -33,11 +34,13 @@ pub enum Refusal {
     Foreign = 7,
     /// The kernel had no memory, or a map no room, to remember the connection.
     Exhausted = 8,
+    /// Strict mode stands above the task's cgroup, which is neither enrolled nor exempt (yet).
+    Unclassified = 9,
 }
 
 impl Refusal {
     /// Every cause, in order of number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Stale,
         Self::NoListener,
         Self::Udp,
@@ -46,6 +49,7 @@ impl Refusal {
         Self::OwnPort,
         Self::Foreign,
         Self::Exhausted,
+        Self::Unclassified,
     ];
 
     /// The errno that the application sees; positive. For `Egress`: the one that a datagram's sender sees.
@@ -60,6 +64,7 @@ impl Refusal {
             Self::Egress | Self::Foreign => 1,
             Self::OwnPort => 99,
             Self::Exhausted => 105,
+            Self::Unclassified => 101,
         }
     }
 
@@ -81,6 +86,6 @@ mod tests {
             assert_eq!(Refusal::from_number(place), Some(cause));
         }
         assert_eq!(Refusal::from_number(0), None);
-        assert_eq!(Refusal::from_number(9), None);
+        assert_eq!(Refusal::from_number(10), None);
     }
 }

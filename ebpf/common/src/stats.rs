@@ -32,4 +32,4 @@ impl Stat {
     }
 }
 
-const _: () = assert!(Stat::refused(Refusal::Exhausted) < STATS);
+const _: () = assert!(Stat::refused(Refusal::Unclassified) < STATS);

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::{
     bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
     bpf_skb_ancestor_cgroup_id,
 };
-use callgate_ebpf_common::{CGROUP_DEPTH_MAX, MODE_OBSERVE};
+use callgate_ebpf_common::{CGROUP_DEPTH_MAX, MODE_EXEMPT, MODE_OBSERVE, MODE_STRICT};
 
 use crate::maps::ENROLMENTS;
 
@@ -16,6 +16,8 @@ pub struct Caller {
     pub enrolled: u64,
     /// Whether that enrolment only observes.
     pub observed: bool,
+    /// Where nothing is enrolled: the cgroup at which strict mode stands above the task; 0: none, or it is exempt.
+    pub strict: u64,
     pub cgroup: u64,
     pub pid: u32,
     pub uid: u32,
@@ -27,28 +29,28 @@ impl Caller {
     #[inline(always)]
     pub fn current() -> Self {
         let (pid_tgid, uid_gid) = unsafe { (bpf_get_current_pid_tgid(), bpf_get_current_uid_gid()) };
-        let (enrolled, observed) = deepest(|level| unsafe { bpf_get_current_ancestor_cgroup_id(level) });
+        let standing = deepest(|level| unsafe { bpf_get_current_ancestor_cgroup_id(level) });
         Self {
-            enrolled,
-            observed,
             cgroup: unsafe { bpf_get_current_cgroup_id() },
             pid: (pid_tgid >> 32) as u32,
             uid: uid_gid as u32,
             gid: (uid_gid >> 32) as u32,
+            ..standing
         }
     }
 
     /// The enrolment of a packet's socket. Packets leave in softirq too, where the current task is anybody.
     #[inline(always)]
     pub fn of_packet(skb: *mut __sk_buff) -> Self {
-        let (enrolled, observed) = deepest(|level| unsafe { bpf_skb_ancestor_cgroup_id(skb, level) });
-        Self { enrolled, observed, ..Self::default() }
+        deepest(|level| unsafe { bpf_skb_ancestor_cgroup_id(skb, level) })
     }
 }
 
+/// Of the cgroups on the way down: an enrolment counts wherever it is, the deepest first; strict mode and exemption
+/// only where there is none.
 #[inline(always)]
-fn deepest(ancestor: impl Fn(i32) -> u64) -> (u64, bool) {
-    let mut found = (0, false);
+fn deepest(ancestor: impl Fn(i32) -> u64) -> Caller {
+    let mut found = Caller::default();
     // Level 0 is the root, which is never enrolled.
     for level in 1..=CGROUP_DEPTH_MAX as i32 {
         let id = ancestor(level);
@@ -56,8 +58,18 @@ fn deepest(ancestor: impl Fn(i32) -> u64) -> (u64, bool) {
             break;
         }
         if let Some(enrolment) = unsafe { ENROLMENTS.get(&id) } {
-            found = (id, enrolment.mode == MODE_OBSERVE);
+            match enrolment.mode {
+                MODE_STRICT => found.strict = id,
+                MODE_EXEMPT => found.strict = 0,
+                mode => {
+                    found.enrolled = id;
+                    found.observed = mode == MODE_OBSERVE;
+                }
+            }
         }
+    }
+    if found.enrolled != 0 {
+        found.strict = 0;
     }
     found
 }

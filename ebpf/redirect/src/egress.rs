@@ -16,7 +16,7 @@ use crate::maps::{mark_observed, socket_state};
 use crate::report::{PASS, REFUSE, report};
 
 const TCP_ESTABLISHED: u32 = 1;
-const TCP_SYN_SENT: u32 = 2;
+pub const TCP_SYN_SENT: u32 = 2;
 const TCP_SYN_RECV: u32 = 3;
 
 #[cgroup_skb(egress)]
@@ -102,7 +102,7 @@ fn phase(sk: *mut bpf_sock) -> u32 {
 /// Both forms are read before either is chosen: LLVM would make one load with a computed offset of the two branches,
 /// and the verifier allows no arithmetic on this pointer.
 #[inline(always)]
-fn peer(sk: *mut bpf_sock) -> Address {
+pub fn peer(sk: *mut bpf_sock) -> Address {
     unsafe {
         let v4 = Address::v4(read(&raw const (*sk).dst_ip4));
         let words = (&raw const (*sk).dst_ip6).cast::<u32>();
@@ -112,6 +112,6 @@ fn peer(sk: *mut bpf_sock) -> Address {
 }
 
 #[inline(always)]
-fn peer_port(sk: *mut bpf_sock) -> u16 {
+pub fn peer_port(sk: *mut bpf_sock) -> u16 {
     u16::from_be(unsafe { core::ptr::read_volatile(&raw const (*sk).dst_port) })
 }

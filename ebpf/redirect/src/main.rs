@@ -3,7 +3,7 @@
 //! `connect4/6` send every TCP connection to our listener in the socket's own network namespace and remember where it
 //! was going; `sockops` tells the proxy; `getpeername4/6` tell the application what it dialled. Everything that is not
 //! redirected is refused: at `socket()` ([`create`]), at `connect()` and `sendmsg()` of datagrams, and, should all of
-//! that be got around, at [`egress`]. Programs never decide by policy, and never look at payload.
+//! that be got around, at [`egress`]. What strict mode refuses is in [`strict`]. Programs never decide by policy, and never look at payload.
 //! The maps are in [`maps`], their values in `ebpf/common`, their owner is `agent/redirect`.
 //!
 //! Only the BPF target compiles anything here; elsewhere the crate is empty, so that the workspace can be checked whole.
@@ -40,6 +40,8 @@ mod peername;
 mod report;
 #[cfg(target_arch = "bpf")]
 mod sockops;
+#[cfg(target_arch = "bpf")]
+mod strict;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -229,6 +229,11 @@ impl Site {
         self.agent.as_mut().context("no agent runs")
     }
 
+    /// What the agent said so far.
+    pub fn agent_log(&self) -> String {
+        self.agent.as_ref().map(Running::stderr).unwrap_or_default()
+    }
+
     /// Ends the agent in order.
     pub fn stop_agent(&mut self) -> Result<()> {
         let mut agent = self.agent.take().context("no agent runs")?;

@@ -169,6 +169,14 @@ impl Timeline {
                 rows::time(record.record.time_us),
                 rows::printable(&record.stream.0)
             )?;
+            let placement = match &record.record.kind {
+                RecordKind::Begin(begin) => Some(&begin.process.placement),
+                RecordKind::Connection(connection) => Some(&connection.process.placement),
+                _ => None,
+            };
+            for (name, value) in placement.map(rows::placed).unwrap_or_default() {
+                writeln!(out, "  {name:<10} {}", rows::printable(&value))?;
+            }
         }
         match (&record.record.kind, record.call()) {
             (RecordKind::Chunk(_), _) => {}

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use callgate_enroll::{Enrolment, Owner, Roster, cgroup};
 use callgate_model::{CgroupId, EnrolmentChange, EnrolmentRecord, FailMode, Mode, RecordKind, Workload, WorkloadName};
-use callgate_redirect::{NetnsRef, RedirectError};
+use callgate_redirect::RedirectError;
 use tracing::{info, warn};
 
 use super::Agent;
-use crate::config::EnrollEntry;
+use super::following::Settling;
+use crate::config::{EnrollEntry, What};
 use crate::place;
 
 /// How long an enrolment that failed, although the cgroup is there, waits for its next try.
@@ -73,17 +74,22 @@ impl Agent {
     /// Takes over what the configuration enrols: now where the cgroup is there, later where it is not.
     ///
     /// # Errors
-    /// If an entry names no place for a cgroup.
-    pub fn enrol_configured(&self, entries: &[EnrollEntry]) -> Result<()> {
+    /// If an entry names no place for a cgroup, or strict mode cannot begin.
+    pub fn enrol_configured(self: &Arc<Self>, entries: &[EnrollEntry]) -> Result<()> {
+        let mut rules = Vec::new();
         for entry in entries {
-            let named = || format!("in the config: `[[enroll]]` of `{}`", entry.cgroup.display());
-            let path = place::directory(&self.config, &entry.cgroup).with_context(named)?;
-            let id = entity(&path, entry.name.as_ref())?;
+            let named = || format!("in the config: `[[enroll]]` of `{}`", entry.shown());
+            rules.extend(entry.rule().with_context(named)?);
+            let What::Path(path) = &entry.what else { continue };
+            let path = place::directory(&self.config, path).with_context(named)?;
+            let called = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let name = entry.name.as_ref().map(|name| name.fill(&called, &path));
+            let id = entity(&path, name.as_ref())?;
             let want = Want { id, mode: entry.mode, weakened: Vec::new(), next: Instant::now() };
             self.wanted().insert(path, want);
         }
         self.keep_enrolled();
-        Ok(())
+        self.follow(rules)
     }
 
     /// Enrols `workload`: listeners first, then the roster, then the kernel.
@@ -92,19 +98,12 @@ impl Agent {
     /// If the kernel refuses, or the enrolment cannot be kept on disk.
     pub fn enrol(&self, workload: Workload, change: EnrolmentChange) -> Result<Arc<Workload>> {
         let path = cgroup::cgroup2_mount()?.join(&workload.cgroup_path);
-        for pid in cgroup::processes(&path).unwrap_or_default() {
-            // A process may be gone by now; the others still need their listener.
-            if let Ok(netns) = NetnsRef::of_pid(pid)
-                && let Err(error) = self.listen(&netns)
-            {
-                warn!(pid, %error, "no listener in this process's network namespace: it will be refused");
-            }
-        }
+        self.listen_for(&path);
         let workload = Arc::new(workload);
         let enrolment = self.enrolment(&workload, &path);
         enrolment.save(&self.config.state_dir)?;
         let before = self.gate.roster.insert(Workload::clone(&workload));
-        if let Err(error) = self.redirect.enrol(&path, workload.mode) {
+        if let Err(error) = self.attach(&path, &workload) {
             match before {
                 // What was in force stays so, in the kernel as on disk.
                 Some(before) => {
@@ -125,8 +124,21 @@ impl Agent {
             self.sever(&path, &workload);
         }
         self.policies.set_workload_uids(workload_uids(&self.gate.roster)?);
+        self.found().settling.insert(workload.cgroup, Settling::at(path));
         info!(workload = %workload.id, cgroup = %workload.cgroup, ?change, "enrolled");
         Ok(workload)
+    }
+
+    /// Attaches the kernel programs to `workload`'s very cgroup: another one may have taken its path a moment ago.
+    fn attach(&self, path: &Path, workload: &Workload) -> Result<()> {
+        let attached = self.redirect.enrol(path, workload.mode)?;
+        if attached == workload.cgroup {
+            return Ok(());
+        }
+        if self.gate.roster.get(attached).is_none() {
+            self.redirect.unenrol(attached)?;
+        }
+        bail!("cgroup {} is gone, and {attached} is in its place", workload.cgroup)
     }
 
     /// Ends the enrolment of the cgroup at `path`, also of one that is waited for.
@@ -147,7 +159,12 @@ impl Agent {
             self.calm(&cause(&path));
             return Ok(());
         };
-        self.unenrol(workload)
+        self.unenrol(workload)?;
+        let mut found = self.found();
+        if found.enrolled.remove(&workload.cgroup) {
+            found.declined.insert(path, workload.cgroup);
+        }
+        Ok(())
     }
 
     /// Ends an enrolment.
@@ -178,6 +195,9 @@ impl Agent {
             // An id is not reused, but a directory's path may be: both must still belong together.
             match kept.get(&id).filter(|e| cgroup::id_of(&e.cgroup_path).is_ok_and(|now| now == id)) {
                 Some(enrolment) => {
+                    if enrolment.found {
+                        self.found().enrolled.insert(id);
+                    }
                     let (path, want) = Want::kept(enrolment);
                     let resumed = want.workload_of(&path, id, &mount);
                     match self.enrol(resumed, EnrolmentChange::Resumed) {
@@ -194,7 +214,12 @@ impl Agent {
             }
         }
         // What was asked for holds until it is ended: a cgroup that went, or a host that was started anew, ends nothing.
-        self.wanted().extend(kept.values().map(Want::kept));
+        let (found, asked_for): (Vec<_>, Vec<_>) = kept.into_values().partition(|enrolment| enrolment.found);
+        self.wanted().extend(asked_for.iter().map(Want::kept));
+        for enrolment in found {
+            self.found().enrolled.remove(&enrolment.cgroup);
+            enrolment.remove(&self.config.state_dir)?;
+        }
         self.keep_enrolled();
         Ok(())
     }
@@ -208,13 +233,7 @@ impl Agent {
             if cgroup::id_of(&path).is_ok_and(|now| now == workload.cgroup) {
                 continue;
             }
-            if let Err(error) = self.let_go(&workload) {
-                self.alarm(&cause(&path), &format!("`{}` is gone, and so cannot be left: {error:#}", path.display()));
-                continue;
-            }
-            let Workload { id, mode, weakened, .. } = Workload::clone(&workload);
-            // Configured meanwhile under another name: that holds.
-            wanted.entry(path).or_insert(Want { id, mode, weakened, next: Instant::now() });
+            self.lose(&mut wanted, &workload, &path);
         }
         let due: Vec<PathBuf> =
             wanted.iter().filter(|(_, want)| want.next <= Instant::now()).map(|(path, _)| path.clone()).collect();
@@ -248,6 +267,25 @@ impl Agent {
         }
     }
 
+    /// The cgroup of a workload, which was at `path`, is gone: what a rule had found is forgotten, the rest waited for.
+    pub(super) fn lose(&self, wanted: &mut Wanted, workload: &Workload, path: &Path) {
+        if let Err(error) = self.let_go(workload) {
+            self.alarm(&cause(path), &format!("`{}` is gone, and so cannot be left: {error:#}", path.display()));
+            return;
+        }
+        let enrolment = self.enrolment(workload, path);
+        if self.found().enrolled.remove(&workload.cgroup) {
+            if let Err(error) = enrolment.remove(&self.config.state_dir) {
+                warn!(%error, "what was written down of an enrolment that ended stays");
+            }
+            self.calm(&cause(path));
+            return;
+        }
+        let Workload { id, mode, weakened, .. } = workload.clone();
+        // Configured meanwhile under another name: that holds.
+        wanted.entry(path.to_owned()).or_insert(Want { id, mode, weakened, next: Instant::now() });
+    }
+
     /// Takes enforcement away; the enrolment on disk stays.
     fn let_go(&self, workload: &Workload) -> Result<()> {
         match self.redirect.unenrol(workload.cgroup) {
@@ -258,13 +296,14 @@ impl Agent {
         self.gate.roster.remove(workload.cgroup);
         self.gate.tallies.forget(workload.cgroup);
         self.calm_about_sockets(workload);
+        self.found().settling.remove(&workload.cgroup);
         self.record(enrolment_record(EnrolmentChange::Unenrolled, workload));
         info!(workload = %workload.id, "unenrolled");
         Ok(())
     }
 
     /// What waits, and the turn of whoever changes what is enrolled.
-    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+    pub(super) fn wanted(&self) -> MutexGuard<'_, Wanted> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -289,6 +328,7 @@ impl Agent {
             cgroup_path: path.to_owned(),
             workload: workload.id.clone(),
             mode: workload.mode,
+            found: self.found().enrolled.contains(&workload.cgroup),
             weakened: workload.weakened.clone(),
             spool: self.run.is_some().then(|| self.spool_dir()),
             trust: self.run.clone(),
@@ -326,7 +366,7 @@ fn entity(path: &Path, name: Option<&WorkloadName>) -> Result<String> {
 }
 
 /// What alarms about the cgroup at `path` are called by.
-fn cause(path: &Path) -> String {
+pub(super) fn cause(path: &Path) -> String {
     format!("enrolment of {}", path.display())
 }
 

@@ -8,9 +8,9 @@ use super::{Finding, Loaded, Rule, Severity};
 use crate::entities::Names;
 
 /// Kinds of workloads that this version enrols: what an id begins with.
-const WORKLOADS: &[&str] = &["run/", "cgroup/"];
+const WORKLOADS: &[&str] = &["run/", "cgroup/", "unit/", "container/"];
 /// Kinds of a later version.
-const WORKLOADS_LATER: &[&str] = &["unit/", "k8s/"];
+const WORKLOADS_LATER: &[&str] = &["k8s/"];
 
 /// Checks every entity that `policy` names.
 pub(super) fn check(policy: &mut Loaded<'_>, names: &Names, findings: &mut Vec<Finding>) {

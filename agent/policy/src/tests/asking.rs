@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use callgate_model::{
     Arguments, ArgumentsState, CallId, Caller, CgroupId, ConnectionId, Decision, Executable, FailMode, Function,
-    MaskKinds, Mode, Process, Protocol, Service, Unfit, Workload,
+    MaskKinds, Mode, Placement, Process, Protocol, Service, Unfit, Workload,
 };
 
 use crate::{CallPermit, CallRequest, ConnectPermit, ConnectRequest, Finding, LoadErrors, PolicySet};
@@ -69,7 +69,14 @@ impl Asker {
                 weakened: Vec::new(),
             },
             groups: Vec::new(),
-            process: Process { pid: 1, start_time: 1, uid: 1000, gid: 1000, executable: None },
+            process: Process {
+                pid: 1,
+                start_time: 1,
+                uid: 1000,
+                gid: 1000,
+                executable: None,
+                placement: Placement::default(),
+            },
             destination: "93.184.216.34:443".parse().unwrap(),
             declared: false,
             tls: true,

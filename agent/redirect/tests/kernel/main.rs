@@ -3,6 +3,7 @@
 //! One file a subject, each with its table `CASES`. The client is this same binary, started again inside the cgroup
 //! under test: it is born there, as a workload is.
 
+mod attest;
 mod churn;
 mod client;
 mod life;
@@ -12,6 +13,7 @@ mod operator;
 mod places;
 mod redirects;
 mod refusals;
+mod strict;
 mod world;
 
 use std::process::ExitCode;
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(client::FLAG) {
         return client::main();
     }
-    let tables: [&[Case]; 8] = [
+    let tables: [&[Case]; 10] = [
         redirects::CASES,
         refusals::CASES,
         odd::CASES,
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
         namespaces::CASES,
         operator::CASES,
         churn::CASES,
+        attest::CASES,
+        strict::CASES,
     ];
     let mut arguments = Arguments::from_args();
     if !arguments.list {

@@ -2,9 +2,11 @@
 
 mod clients;
 mod daemon;
+mod enrolment;
 mod failure;
 mod floods;
 mod heads;
+mod links;
 mod machine;
 mod run;
 mod size;
@@ -20,6 +22,8 @@ fn main() -> std::process::ExitCode {
         floods::CASES,
         size::CASES,
         heads::CASES,
+        links::CASES,
+        enrolment::CASES,
         failure::CASES,
         upgrade::CASES,
         warden::CASES,

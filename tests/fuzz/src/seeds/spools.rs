@@ -2,8 +2,8 @@
 
 use callgate_model::{
     AgentRecord, AgentState, CallBegin, CallEnd, CallId, Caller, CgroupId, Chunk, ConnectionId, Decision, Direction,
-    Executable, Function, Header, Latency, MaskKinds, Obligations, Outcome, PolicyChange, Process, Protocol, Reason,
-    Record, RecordDepth, RecordKind, Service, SessionId, TlsMode, Verdict,
+    Executable, Function, Header, Latency, MaskKinds, Obligations, Outcome, Placement, PolicyChange, Process, Protocol,
+    Reason, Record, RecordDepth, RecordKind, Service, SessionId, TlsMode, Verdict,
 };
 use callgate_proto::encode_record;
 use callgate_seal::Hash;
@@ -79,7 +79,14 @@ fn bodies() -> Vec<Vec<u8>> {
         workload: "run/x".into(),
         cgroup: CgroupId(11),
         cgroup_path: "callgate/run-1".into(),
-        process: Process { pid: 7, start_time: 9, uid: 1000, gid: 1001, executable: Some(executable) },
+        process: Process {
+            pid: 7,
+            start_time: 9,
+            uid: 1000,
+            gid: 1001,
+            executable: Some(executable),
+            placement: Placement::default(),
+        },
         function: Function {
             protocol: Protocol::Http,
             service: Service::new("api.example", 443).expect("a name"),

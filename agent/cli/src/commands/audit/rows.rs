@@ -5,10 +5,18 @@ use std::io::{self, Write};
 
 use callgate_collector::StoredRecord;
 use callgate_model::{
-    AgentState, CallBegin, CallEnd, ConnectionRecord, Decision, EnrolmentChange, KernelEvent, Outcome, RecordKind,
-    Verdict,
+    AgentState, CallBegin, CallEnd, ConnectionRecord, Decision, EnrolmentChange, KernelEvent, Outcome, Placement,
+    RecordKind, Verdict,
 };
 use comfy_table::{ContentArrangement, Table, presets};
+
+/// What the path of a process's cgroup tells, by name, as far as it tells something.
+pub(crate) fn placed(placement: &Placement) -> Vec<(&'static str, String)> {
+    let Placement { cgroup_path, unit, pod_uid, container_id } = placement.clone();
+    let cgroup = cgroup_path.to_string_lossy().into_owned();
+    let all = [("cgroup", cgroup), ("unit", unit), ("pod", pod_uid), ("container", container_id)];
+    all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}
 
 /// What a person reads of a call, or of another record.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -84,10 +92,13 @@ impl Row {
                     KernelEvent::Foreign => "foreign task",
                     KernelEvent::Family => "family",
                     KernelEvent::Severed => "severed",
+                    KernelEvent::Unclassified => "unclassified cgroup",
                 };
                 let decision = if denial.observed { "observed" } else { "deny" };
                 let result = format!("by the kernel, pid {}", denial.pid);
-                row(&denial.workload, format!("{event} {}", denial.destination), decision.into(), result)
+                // What is no workload is known by its cgroup.
+                let who = if denial.workload.is_empty() { &denial.cgroup_path } else { &denial.workload };
+                row(who, format!("{event} {}", denial.destination), decision.into(), result)
             }
             RecordKind::Policy(change) => {
                 let many = if change.policies == 1 { "policy" } else { "policies" };

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use callgate_collector::StoredRecord;
 use callgate_model::{CallBegin, CallEnd, Direction, Header, Outcome, RecordKind};
 
-use super::rows::{printable, said, time};
+use super::rows::{placed, printable, said, time};
 
 /// Prints the records of one call.
 pub(crate) fn show(records: &[StoredRecord], out: &mut impl Write) -> io::Result<()> {
@@ -55,6 +55,9 @@ fn head(record: &StoredRecord, begin: &CallBegin, out: &mut impl Write) -> io::R
     match &process.executable {
         Some(executable) => field("executable", format!("{} sha256:{}", executable.path, executable.sha256))?,
         None => field("executable", "could not be told for certain".into())?,
+    }
+    for (name, value) in placed(&process.placement) {
+        field(name, value)?;
     }
     if let Some(caller) = &begin.caller {
         field("caller", format!("{} of {} (groups: {})", caller.sub, caller.iss, caller.groups.join(", ")))?;

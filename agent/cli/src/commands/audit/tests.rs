@@ -3,7 +3,8 @@
 use callgate_collector::{Listen, Store, serve};
 use callgate_model::{
     AgentRecord, AgentState, CallBegin, CallEnd, CgroupId, Chunk, ConnectionId, Decision, Direction, Function, Header,
-    Latency, Obligations, Outcome, Process, Protocol, Reason, Record, RecordKind, Service, SessionId, Verdict,
+    Latency, Obligations, Outcome, Placement, Process, Protocol, Reason, Record, RecordKind, Service, SessionId,
+    Verdict,
 };
 use callgate_proto::encode_record;
 use callgate_proto::v1::SealedRecord;
@@ -51,7 +52,18 @@ fn begin(call: CallId, verdict: Verdict, path: &str) -> RecordKind {
         workload: "run/build".into(),
         cgroup: CgroupId(42),
         cgroup_path: "callgate/run-1".into(),
-        process: Process { pid: 100, start_time: 5, uid: 1000, gid: 1000, executable: None },
+        process: Process {
+            pid: 100,
+            start_time: 5,
+            uid: 1000,
+            gid: 1000,
+            executable: None,
+            placement: Placement {
+                cgroup_path: "system.slice/shop.service/x".into(),
+                unit: "shop.service".into(),
+                ..Placement::default()
+            },
+        },
         function: Function {
             protocol: Protocol::Http,
             service: Service::new("api.x", 443).unwrap(),
@@ -222,9 +234,10 @@ fn sessions_are_listed_and_shown_in_order() {
     assert_eq!((&json[0]["calls"], &json[0]["denied"], &json[0]["masked"]), (&2.into(), &1.into(), &2.into()));
     let (ok, text) = run(&format!("session show {SESSION}"), &place);
     let rows: Vec<_> = text.lines().collect();
-    assert!(ok && rows.len() == 3, "{text}");
-    assert!(rows[1].contains("+0.000 s") && rows[1].contains("/v1/users/7") && rows[1].contains("200"), "{text}");
-    assert!(rows[2].contains("+0.002 s") && rows[2].contains("refused 403"), "{text}");
+    assert!(ok && rows.len() == 5, "{text}");
+    assert!(rows[1].ends_with("system.slice/shop.service/x") && rows[2].ends_with(" shop.service"), "{text}");
+    assert!(rows[3].contains("+0.000 s") && rows[3].contains("/v1/users/7") && rows[3].contains("200"), "{text}");
+    assert!(rows[4].contains("+0.002 s") && rows[4].contains("refused 403"), "{text}");
     assert_eq!(lines(&run(&format!("session show {SESSION} --json"), &place).1).len(), 5);
     assert!(!run(&format!("session show {}", SessionId::new()), &place).0);
 }

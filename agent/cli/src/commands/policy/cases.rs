@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use callgate_model::{Caller, RecordDepth, Verdict};
@@ -28,8 +28,16 @@ struct CaseFile {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
-    /// `run/NAME` or `cgroup/PATH`; `run/test`.
+    /// `run/NAME` or `cgroup/PATH`, and so on; `run/test`.
     pub(super) workload: Option<String>,
+    /// Path of its cgroup; none.
+    pub(super) cgroup: Option<PathBuf>,
+    /// Its systemd unit; none.
+    pub(super) unit: Option<String>,
+    /// Uid of its pod; none.
+    pub(super) pod_uid: Option<String>,
+    /// Id of its container; none.
+    pub(super) container_id: Option<String>,
     /// Groups of the workload.
     pub(super) groups: Option<Vec<String>>,
     /// On whose behalf.
@@ -143,6 +151,10 @@ impl Asked {
         let defaults = defaults.clone();
         Self {
             workload: self.workload.or(defaults.workload),
+            cgroup: self.cgroup.or(defaults.cgroup),
+            unit: self.unit.or(defaults.unit),
+            pod_uid: self.pod_uid.or(defaults.pod_uid),
+            container_id: self.container_id.or(defaults.container_id),
             groups: self.groups.or(defaults.groups),
             caller: self.caller.or(defaults.caller),
             uid: self.uid.or(defaults.uid),

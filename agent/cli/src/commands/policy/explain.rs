@@ -19,7 +19,7 @@ use callgate_wire::{Content, read_arguments};
 use clap::Args;
 
 use super::ask::{Answer, Question};
-use crate::commands::audit::rows::{printable, said};
+use crate::commands::audit::rows::{placed, printable, said};
 use crate::commands::audit::source::SourceArgs;
 
 #[derive(Debug, Args)]
@@ -103,6 +103,9 @@ fn asked(begin: &CallBegin, arguments: &ArgumentsState, out: &mut impl Write) ->
     match &process.executable {
         Some(executable) => field("executable", &format!("{} sha256:{}", executable.path, executable.sha256), out)?,
         None => field("executable", "could not be told for certain", out)?,
+    }
+    for (name, value) in placed(&process.placement) {
+        field(name, &value, out)?;
     }
     match &begin.caller {
         Some(caller) => {

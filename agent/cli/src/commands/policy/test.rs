@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, anyhow};
 use callgate_daemon::policy_source;
 use callgate_mask::{Detectors, kinds_named, names_of};
 use callgate_model::{
-    ArgumentsState, CgroupId, Decision, Executable, FailMode, Function, MaskKinds, Mode, Process, Protocol, Service,
-    TlsMode, Verdict, Workload,
+    ArgumentsState, CgroupId, Decision, Executable, FailMode, Function, MaskKinds, Mode, Placement, Process, Protocol,
+    Service, TlsMode, Verdict, Workload,
 };
 use callgate_policy::PolicySet;
 use callgate_wire::{CanonicalPath, Content, read_arguments};
@@ -165,18 +165,24 @@ fn question(asked: &Asked) -> Result<Question> {
         inode: 0,
         sha256: sha256.to_ascii_lowercase(),
     });
+    let placement = Placement {
+        cgroup_path: asked.cgroup.clone().unwrap_or_default(),
+        unit: asked.unit.clone().unwrap_or_default(),
+        pod_uid: asked.pod_uid.clone().unwrap_or_default(),
+        container_id: asked.container_id.clone().unwrap_or_default(),
+    };
     Ok(Question {
         workload: Workload {
             id: asked.workload.clone().unwrap_or_else(|| "run/test".to_owned()),
             cgroup: CgroupId(0),
-            cgroup_path: PathBuf::new(),
+            cgroup_path: asked.cgroup.clone().unwrap_or_default(),
             mode: Mode::Enforce,
             fail: FailMode::Closed,
             session: None,
             weakened: Vec::new(),
         },
         groups: asked.groups.clone().unwrap_or_default(),
-        process: Process { pid: 0, start_time: 0, uid: asked.uid.unwrap_or(1000), gid: 1000, executable },
+        process: Process { pid: 0, start_time: 0, uid: asked.uid.unwrap_or(1000), gid: 1000, executable, placement },
         destination: (asked.address.unwrap_or(ADDRESS), service.port()).into(),
         service,
         address_declared: false,

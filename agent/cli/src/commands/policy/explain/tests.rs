@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use callgate_model::{
-    Caller, CgroupId, Chunk, ConnectionId, Decision, Function, Header, Latency, Obligations, Outcome, Process,
-    Protocol, Record, Service, SessionId, Verdict,
+    Caller, CgroupId, Chunk, ConnectionId, Decision, Function, Header, Latency, Obligations, Outcome, Placement,
+    Process, Protocol, Record, Service, SessionId, Verdict,
 };
 use uuid::Uuid;
 
@@ -44,7 +44,14 @@ fn records(hash: &str, reason: Reason, policies: &[&str], body: &str) -> Vec<Sto
         workload: "run/support".into(),
         cgroup: CgroupId(1),
         cgroup_path: "callgate/run-1".into(),
-        process: Process { pid: 7, start_time: 5, uid: 1000, gid: 1000, executable: None },
+        process: Process {
+            pid: 7,
+            start_time: 5,
+            uid: 1000,
+            gid: 1000,
+            executable: None,
+            placement: Placement::default(),
+        },
         function: Function {
             protocol: Protocol::Http,
             service: Service::new("pay.x", 443).unwrap(),

@@ -1,0 +1,82 @@
+//! What the configuration enrols by itself, as cgroups come: one rule an entry, one kind of source a file.
+
+use std::path::Path;
+
+use callgate_model::{Mode, WorkloadName};
+
+use crate::{Containers, EnrollError, NameTemplate, Pattern, UnitName};
+
+/// One entry of the configuration.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Which cgroups.
+    pub source: Source,
+    /// What the workload is called; none: as the source calls it.
+    pub name: Option<NameTemplate>,
+    /// Whether verdicts are enforced.
+    pub mode: Mode,
+}
+
+/// Where enrolments come from. A new kind is a file, a variant and its key in the configuration.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Every cgroup whose path below the mount matches: `cgroup/PATH`, or `cgroup/NAME`.
+    Pattern(Pattern),
+    /// The cgroup of a systemd unit: `unit/NAME`.
+    Unit(UnitName),
+    /// Containers with a label: `container/NAME`.
+    Containers(Containers),
+}
+
+impl Rule {
+    /// The entity id of the workload in the cgroup at `path`, below the cgroup v2 mount, which is `below_root` below the
+    /// enforcement root; none if this rule does not enrol it.
+    ///
+    /// # Errors
+    /// As [`Containers::name_at`].
+    pub fn entity(&self, path: &Path, below_root: &Path) -> Result<Option<String>, EnrollError> {
+        let named = |called: &str| match &self.name {
+            Some(name) => name.fill(called, path),
+            None => WorkloadName::near(called),
+        };
+        Ok(match &self.source {
+            Source::Pattern(pattern) => pattern.matches(path).then(|| match &self.name {
+                Some(_) => format!("cgroup/{}", named(&last(path))),
+                // A path is told from a name by its slash.
+                None => format!("cgroup/{}", path.display()),
+            }),
+            Source::Unit(unit) => unit.is_at(below_root).then(|| format!("unit/{}", named(unit.as_str()))),
+            Source::Containers(containers) => {
+                containers.name_at(path)?.map(|called| format!("container/{}", named(&called)))
+            }
+        })
+    }
+}
+
+fn last(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kind_of_source_stands_before_the_name() {
+        let named = |text: &str| Some(NameTemplate::try_from(text.to_owned()).unwrap());
+        let pattern = || Source::Pattern(Pattern::parse("root/ci/*").unwrap());
+        let unit = || Source::Unit(UnitName::try_from("nginx.service".to_owned()).unwrap());
+        for (source, name, path, id) in [
+            (pattern(), None, "ci/job1", Some("cgroup/root/ci/job1")),
+            (pattern(), named("ci-{name}"), "ci/job1", Some("cgroup/ci-job1")),
+            (pattern(), None, "other/job1", None),
+            (unit(), None, "system.slice/nginx.service", Some("unit/nginx.service")),
+            (unit(), named("web"), "system.slice/nginx.service", Some("unit/web")),
+            (unit(), None, "system.slice/x.service/nginx.service", None),
+        ] {
+            let rule = Rule { source, name, mode: Mode::Enforce };
+            let told = rule.entity(&Path::new("root").join(path), Path::new(path)).unwrap();
+            assert_eq!(told.as_deref(), id, "{path}");
+        }
+    }
+}
