@@ -17,6 +17,7 @@ pub fn of_event(event: &Event) -> Option<KernelDenial> {
     Some(KernelDenial {
         event: kind,
         workload: String::new(),
+        cgroup_path: String::new(),
         cgroup: CgroupId(event.enrolled),
         netns: NetnsCookie(event.netns),
         pid: event.pid,
@@ -37,6 +38,7 @@ pub fn of_socket(record: &Record, cgroup: CgroupId, observed: bool) -> KernelDen
     KernelDenial {
         event: kind,
         workload: String::new(),
+        cgroup_path: String::new(),
         cgroup,
         netns: NetnsCookie(record.netns_cookie),
         pid: record.pid,
