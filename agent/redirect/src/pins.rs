@@ -153,7 +153,8 @@ impl Pins {
     pub fn remove(&self) -> Result<(), RedirectError> {
         remove_folder(&self.warden())?;
         for id in self.enrolled()? {
-            remove_folder(&self.links(id))?;
+            // Detached by name: a link whose pin alone is removed goes some time later.
+            links::detach(self, id)?;
         }
         for folder in [self.root.join("links"), self.maps(), self.root.clone()] {
             remove_folder(&folder)?;
