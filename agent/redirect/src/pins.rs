@@ -172,7 +172,8 @@ impl Pins {
     pub fn remove(&self) -> Result<(), RedirectError> {
         remove_folder(&self.warden())?;
         for id in self.enrolled()? {
-            remove_folder(&self.links(id))?;
+            // Detached by name: a link whose pin alone is removed goes some time later.
+            links::detach(self, id)?;
         }
         for id in self.guarded()? {
             remove_folder(&self.strict(id))?;

@@ -67,6 +67,23 @@ fn what_is_known_still_gets_through() -> Result<()> {
     Ok(())
 }
 
+/// What of a line is the same in every run: of a vector's cells whether it gets through, is proxied, or is held. By which
+/// errno it is stopped, and whether a socket that was handed in is cut before or after its first use, is a matter of
+/// moments; which of sudo and its like there are, one of the host.
+fn steady(line: &str) -> String {
+    if !line.starts_with("| `") {
+        return line.to_owned();
+    }
+    let cell = |cell: &str| match cell.trim() {
+        "" => "",
+        cell if cell.contains("REACHED") => "reached",
+        cell if cell.contains("proxied") => "proxied",
+        _ => "held",
+    };
+    let (what, cells) = line.match_indices(" | ").nth(1).map_or((line, ""), |(at, _)| line.split_at(at));
+    format!("{what}: {}", cells.split(" |").map(cell).collect::<Vec<_>>().join(","))
+}
+
 fn the_document() -> Result<Completion> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/bypass.md");
     let there = std::fs::read_to_string(&path).unwrap_or_default();
@@ -79,9 +96,10 @@ fn the_document() -> Result<Completion> {
     if write {
         std::fs::write(&path, &text)?;
     }
-    let differ: Vec<&str> = text.lines().filter(|line| !there.lines().any(|known| known == *line)).collect();
+    let known: Vec<String> = there.lines().map(steady).collect();
+    let differ: Vec<&str> = text.lines().filter(|line| !known.contains(&steady(line))).collect();
     ensure!(
-        write || text == there,
+        write || (differ.is_empty() && text.lines().count() == known.len()),
         "docs/bypass.md does not say what the exam says; it would say:\n{}",
         differ.join("\n")
     );
