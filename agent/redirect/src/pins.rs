@@ -173,10 +173,10 @@ impl Pins {
         remove_folder(&self.warden())?;
         for id in self.enrolled()? {
             // Detached by name: a link whose pin alone is removed goes some time later.
-            links::detach(self, id)?;
+            links::detach(&self.links(id), links::WORKLOAD)?;
         }
         for id in self.guarded()? {
-            remove_folder(&self.strict(id))?;
+            links::detach(&self.strict(id), links::STRICT)?;
         }
         for folder in [self.root.join(LINKS), self.root.join(STRICT), self.maps(), self.root.clone()] {
             remove_folder(&folder)?;
