@@ -204,10 +204,11 @@ impl Agent {
         agent.resume()?;
         agent.accept();
         agent.redirect.beat()?;
-        if let Some(predecessor) = predecessor
-            && let Err(error) = tokio::task::spawn_blocking(move || predecessor.relieve()).await?
-        {
-            warn!(error = format!("{error:#}"), "the agent before did not say that it has let go");
+        if let Some(predecessor) = predecessor {
+            if let Err(error) = tokio::task::spawn_blocking(move || predecessor.relieve()).await? {
+                warn!(error = format!("{error:#}"), "the agent before did not say that it has let go");
+            }
+            agent.redirect.share(false);
         }
         agent.spawn_tasks(metrics_listener, registry)?;
         if let Some(route) = others {
@@ -340,7 +341,7 @@ impl Agent {
 
     /// Accepts no more, and leaves what a successor uses: what it was handed is its own now.
     pub(crate) fn relieved(&self) {
-        self.redirect.handed_over();
+        self.redirect.share(true);
         self.stopping.cancel();
         self.handed_over.cancel();
     }

@@ -31,8 +31,9 @@ pub type PortsMap = Arc<Registered>;
 #[derive(Debug)]
 pub struct Registered {
     pub map: Mutex<HashMap<MapData, u64, Ports>>,
-    /// A successor has the listeners: what is registered is its own from then on.
-    pub handed_over: AtomicBool,
+    /// Another process serves the same listeners, before or after this one: what is registered is not this one's to
+    /// take back.
+    pub shared: AtomicBool,
 }
 
 /// The listeners of one network namespace, bound to its loopback alone.
@@ -80,7 +81,7 @@ impl NetnsSockets {
 impl Drop for Place {
     fn drop(&mut self) {
         let (registered, netns, ports) = &self.registered;
-        if registered.handed_over.load(Ordering::Acquire) {
+        if registered.shared.load(Ordering::Acquire) {
             return;
         }
         let mut map = registered.map.lock().unwrap_or_else(PoisonError::into_inner);

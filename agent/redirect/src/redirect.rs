@@ -63,7 +63,9 @@ impl Redirect {
     /// # Errors
     /// As [`Redirect::load`]; [`RedirectError::InUse`] where `lock` is not of this instance.
     pub fn take_over(config: &Config, lock: OwnedFd) -> Result<Self, RedirectError> {
-        Self::load_with(config, |pins| pins.owned_by(lock))
+        let redirect = Self::load_with(config, |pins| pins.owned_by(lock))?;
+        redirect.share(true);
+        Ok(redirect)
     }
 
     fn load_with(
@@ -84,7 +86,7 @@ impl Redirect {
             enrolments: Mutex::new(maps::take(&mut object, "ENROLMENTS")?),
             ports: Arc::new(Registered {
                 map: Mutex::new(maps::take(&mut object, "LISTENERS")?),
-                handed_over: AtomicBool::new(false),
+                shared: AtomicBool::new(false),
             }),
             markers: Mutex::new(maps::take(&mut object, "MARKERS")?),
             origins: Origins::new(open(&pins, "ORIGINS")?)?,
@@ -129,9 +131,10 @@ impl Redirect {
         self.owned.as_fd()
     }
 
-    /// A successor has taken over: from now on nothing that both share is cleaned up by this process.
-    pub fn handed_over(&self) {
-        self.ports.handed_over.store(true, Ordering::Release);
+    /// Whether another process serves the same listeners: then nothing that both use is cleaned up by this one, however
+    /// it ends. So it is from [`Redirect::take_over`] until the process before has let go, and for that one from then on.
+    pub fn share(&self, shared: bool) {
+        self.ports.shared.store(shared, Ordering::Release);
     }
 
     /// Enrols a cgroup and everything below it. Again: the links are replaced without a gap, and `mode` holds anew.

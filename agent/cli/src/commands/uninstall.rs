@@ -37,11 +37,11 @@ pub fn run(args: &UninstallArgs) -> Result<ExitCode> {
     let mut work = Work { dry: args.dry_run, removed: 0, left: 0 };
     for instance in instances(&config.bpffs).context("cannot read the pins")? {
         let what = format!("kernel programs, links and maps of `{instance}`");
-        let alive = || match remove_pins(&config.bpffs, &instance) {
+        let remove = || match remove_pins(&config.bpffs, &instance) {
             Err(RedirectError::InUse(_)) => Err(anyhow::anyhow!("it is running: stop it first")),
             removed => Ok(removed?),
         };
-        work.remove(&what, alive);
+        work.remove(&what, remove);
     }
     work.folders(&config.bpffs.join("callgate"));
     for enrolment in Enrolment::all(&config.state_dir) {

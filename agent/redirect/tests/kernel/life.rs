@@ -25,6 +25,7 @@ pub const CASES: &[Case] = &[
     ("unenrol_leaves_no_link_and_no_pin", unenrol_leaves_no_link_and_no_pin),
     ("teardown_and_remove_pins_leave_nothing", teardown_and_remove_pins_leave_nothing),
     ("one_process_at_a_time_has_an_instance", one_process_at_a_time_has_an_instance),
+    ("a_successor_that_gives_up_takes_nothing_away", a_successor_that_gives_up_takes_nothing_away),
 ];
 
 const TO: &str = "198.51.100.7:80";
@@ -191,6 +192,32 @@ fn one_process_at_a_time_has_an_instance() -> Result<()> {
     let other = Config { instance: "other".into(), ..world.config.clone() };
     Redirect::load(&other)?.teardown()?;
     Ok(())
+}
+
+fn a_successor_that_gives_up_takes_nothing_away() -> Result<()> {
+    let bpffs = callgate_harness::TempBpffs::mount()?;
+    let cgroup = TestCgroup::new("heir")?;
+    let config = Config { bpffs: bpffs.path().into(), ..Config::new("test") };
+    let redirect = Arc::new(Redirect::load(&config)?);
+    redirect.enrol(cgroup.path(), Mode::Enforce)?;
+    let _heart = Heart::start(&redirect);
+    let netns = NetnsRef::current()?;
+    let listeners = redirect.listen(&netns)?;
+    let copy = |one: &Option<TcpListener>| one.as_ref().map(TcpListener::try_clone).transpose();
+    let (v4, v6) = (copy(&listeners.v4)?, copy(&listeners.v6)?);
+    let _proxy = Proxy::serve(&redirect, listeners);
+    let mut client = Client::start(&callgate_harness::Place::here().cgroup(&cgroup))?;
+    client.ok(&format!("tcp {TO}"))?;
+
+    let successor = Redirect::take_over(&config, redirect.ownership().try_clone_to_owned()?)?;
+    let adopted = successor.adopt(&netns, v4, v6)?;
+    successor.enrol(cgroup.path(), Mode::Enforce)?;
+    drop((adopted, successor));
+    client.ok(&format!("tcp {TO}"))?;
+    // Somebody else's lock, or none, takes over nothing.
+    let other = std::fs::File::open(bpffs.path())?;
+    ensure!(matches!(Redirect::take_over(&config, other.into()), Err(RedirectError::InUse(_))));
+    client.ok(&format!("tcp {TO}")).map(drop)
 }
 
 fn link_ids(folder: &Path) -> Result<BTreeSet<u32>> {
