@@ -51,7 +51,8 @@ words! {
     Direction as "direction" { Request, Response }
     Outcome as "outcome" { Complete, Refused, Cut, Interrupted }
     EnrolmentChange as "enrolment change" { Enrolled, Resumed, Unenrolled }
-    KernelEvent as "kernel event" { Stale, NoListener, Udp, Protocol, Egress, OwnPort, Foreign }
+    KernelEvent as "kernel event" { Stale, NoListener, Udp, Protocol, Egress, OwnPort, Foreign, Dot }
+    DnsTransport as "DNS transport" { Udp, Tcp }
     AgentState as "agent state" { Started, Stopped, Alarm }
     Mode as "mode" { Enforce, Observe }
 }
