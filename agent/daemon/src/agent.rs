@@ -16,13 +16,15 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use callgate_audit::{Recorder, Recovery, SpoolConfig};
+use callgate_dns::Resolver;
 use callgate_enroll::Roster;
 use callgate_identity::callers::Issuers;
 use callgate_identity::{Attestor, Authority, upstream_config};
 use callgate_mask::PseudonymKey;
 use callgate_model::{AgentState, CgroupId, StreamId};
 use callgate_proxy::{
-    DeclaredServices, Gate, Limits, Listener, Masks, Metrics, Names, OwnPorts, Tallies, Tally, UpstreamTls,
+    DeclaredServices, Dns, DnsListener, Gate, Limits, Listener, Masks, Metrics, Names, OwnPorts, Tallies, Tally,
+    UpstreamTls,
 };
 use callgate_redirect::{NetnsRef, Redirect};
 use callgate_uplink::{ClientTls, Uplink};
@@ -102,6 +104,8 @@ impl Agent {
         let collector_tls = route.as_ref().and_then(|route| route.tls().cloned());
         let ground = Arc::new(KernelGround::new(Arc::clone(&redirect)));
         let metrics = Metrics::register(&mut registry);
+        let resolver = Resolver::new(config.dns.settings()?).context("in the config: `[dns]`")?;
+        resolver.register(&mut registry);
         let issuers = Arc::new(Issuers::new(&config.issuer).context("in the config: `[[issuer]]`")?);
         let gate = Arc::new(Gate {
             ground: Arc::clone(&ground) as Arc<dyn callgate_proxy::Ground>,
@@ -116,6 +120,7 @@ impl Agent {
             names: Names::new(DeclaredServices::new(
                 config.service.iter().map(|service| (service.name.clone(), service.addresses.clone())),
             )),
+            dns: Dns::new(resolver, config.dns.records_per_s),
             own_ports: OwnPorts::new(own_ports),
             metrics,
             tallies: Tallies::default(),
@@ -237,6 +242,11 @@ impl Agent {
             self.pulses.watch(listener.pulse());
             tokio::spawn(listener.serve(Arc::clone(&self.gate)));
         }
+        for socket in [listeners.dns4, listeners.dns6].into_iter().flatten() {
+            let listener = DnsListener::new(socket, listeners.netns)?;
+            self.pulses.watch(listener.pulse());
+            tokio::spawn(listener.serve(Arc::clone(&self.gate)));
+        }
         Ok(())
     }
 
@@ -289,7 +299,6 @@ fn load_redirect(config: &Config, instance: &str) -> Result<Redirect> {
         bpffs: config.bpffs.clone(),
         log_level: config.kernel_log_level.as_str().parse()?,
         stale_after: config.stale_after(),
-        resolvers: config.resolvers()?,
     };
     Redirect::load(&config).context("cannot load the kernel programs: `callgate doctor` tells what is missing")
 }

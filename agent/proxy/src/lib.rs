@@ -8,6 +8,7 @@
 mod connection;
 mod counted;
 mod dial;
+mod dns;
 mod facts;
 mod gate;
 mod ground;
@@ -24,6 +25,7 @@ mod replay;
 mod tally;
 mod tls;
 
+pub use dns::{Dns, DnsListener};
 pub use gate::{Gate, Limits};
 pub use ground::Ground;
 pub use listener::{Listener, Pulse};

@@ -105,5 +105,6 @@ fn kind(cause: Refusal) -> KernelEvent {
         Refusal::Egress => KernelEvent::Egress,
         Refusal::OwnPort => KernelEvent::OwnPort,
         Refusal::Foreign => KernelEvent::Foreign,
+        Refusal::Dot => KernelEvent::Dot,
     }
 }

@@ -21,8 +21,19 @@ use crate::syscall::detach_link;
 ///
 /// `tcp_states` is there before anything can be redirected, and `egress` comes last: it drops the SYN of whatever was
 /// not redirected.
-pub const PROGRAMS: [&str; 9] =
-    ["tcp_states", "getpeername4", "getpeername6", "connect4", "connect6", "sendmsg4", "sendmsg6", "create", "egress"];
+pub const PROGRAMS: [&str; 11] = [
+    "tcp_states",
+    "getpeername4",
+    "getpeername6",
+    "recvmsg4",
+    "recvmsg6",
+    "connect4",
+    "connect6",
+    "sendmsg4",
+    "sendmsg6",
+    "create",
+    "egress",
+];
 
 /// Attached for good, but the old link is still there. Ends as [`PROGRAMS`]' name.
 const NEW: &str = "_new";

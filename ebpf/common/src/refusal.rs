@@ -12,6 +12,7 @@
 /// | `OwnPort` | `EADDRNOTAVAIL` | permanent |
 /// | `Foreign` | `EPERM` | permanent |
 /// | `Exhausted` | `ENOBUFS` | transient: tries again later |
+/// | `Dot` | `EACCES` | permanent: resolvers fall back to plain DNS, which the agent answers |
 ///
 /// The numbers are written into [`Event::cause`](crate::Event::cause): append, never renumber.
 #[repr(u32)]
@@ -21,7 +22,7 @@ pub enum Refusal {
     Stale = 1,
     /// No living listener of ours in the socket's network namespace: the agent is dead, or not ready there.
     NoListener = 2,
-    /// UDP other than DNS to a configured resolver.
+    /// UDP other than DNS.
     Udp = 3,
     /// A socket that is neither TCP nor UDP.
     Protocol = 4,
@@ -33,11 +34,13 @@ pub enum Refusal {
     Foreign = 7,
     /// The kernel had no memory, or a map no room, to remember the connection.
     Exhausted = 8,
+    /// DNS over TLS (TCP port 853), which no resolver of ours could look into.
+    Dot = 9,
 }
 
 impl Refusal {
     /// Every cause, in order of number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Stale,
         Self::NoListener,
         Self::Udp,
@@ -46,6 +49,7 @@ impl Refusal {
         Self::OwnPort,
         Self::Foreign,
         Self::Exhausted,
+        Self::Dot,
     ];
 
     /// The errno that the application sees; positive. For `Egress`: the one that a datagram's sender sees.
@@ -55,7 +59,7 @@ impl Refusal {
         match self {
             Self::Stale => 113,
             Self::NoListener => 111,
-            Self::Udp => 13,
+            Self::Udp | Self::Dot => 13,
             Self::Protocol => 93,
             Self::Egress | Self::Foreign => 1,
             Self::OwnPort => 99,
@@ -81,6 +85,6 @@ mod tests {
             assert_eq!(Refusal::from_number(place), Some(cause));
         }
         assert_eq!(Refusal::from_number(0), None);
-        assert_eq!(Refusal::from_number(9), None);
+        assert_eq!(Refusal::from_number(10), None);
     }
 }

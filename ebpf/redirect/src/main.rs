@@ -1,8 +1,8 @@
 //! The kernel programs of the redirect: what an enrolled cgroup cannot go around.
 //!
 //! `connect4/6` send every TCP connection to our listener in the socket's own network namespace and remember where it
-//! was going; `sockops` tells the proxy; `getpeername4/6` tell the application what it dialled. Everything that is not
-//! redirected is refused: at `socket()` ([`create`]), at `connect()` and `sendmsg()` of datagrams, and, should all of
+//! was going; `sockops` tells the proxy; `getpeername4/6` tell the application what it dialled. Datagrams of DNS go to
+//! our resolver there ([`datagram`], [`question`], [`answer`]). Everything that is not redirected is refused: at `socket()` ([`create`]), at `connect()` and `sendmsg()` of datagrams, and, should all of
 //! that be got around, at [`egress`]. Programs never decide by policy, and never look at payload.
 //! The maps are in [`maps`], their values in `ebpf/common`, their owner is `agent/redirect`.
 //!
@@ -18,6 +18,8 @@
     allow(clippy::needless_borrows_for_generic_args, reason = "keys by value are copies, on a stack of 512 bytes")
 )]
 
+#[cfg(target_arch = "bpf")]
+mod answer;
 #[cfg(target_arch = "bpf")]
 mod caller;
 #[cfg(target_arch = "bpf")]
@@ -36,6 +38,8 @@ mod listener;
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod peername;
+#[cfg(target_arch = "bpf")]
+mod question;
 #[cfg(target_arch = "bpf")]
 mod report;
 #[cfg(target_arch = "bpf")]

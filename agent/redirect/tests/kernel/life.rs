@@ -123,7 +123,7 @@ fn swapping_the_programs_opens_no_gap() -> Result<()> {
     ensure!(line.contains(" refused=0 other=0"), "{line}");
     let stats = world.redirect.stats();
     ensure!(stats.refused.iter().all(|(_, count)| *count == 0), "{stats:?}");
-    ensure!(listed(&world.links(world.id()?))?.len() == 9, "{:?}", listed(&world.links(world.id()?))?);
+    ensure!(listed(&world.links(world.id()?))?.len() == 11, "{:?}", listed(&world.links(world.id()?))?);
     std::fs::remove_file(&stop)?;
     Ok(())
 }
@@ -135,7 +135,7 @@ fn a_swap_that_was_cut_off_is_completed() -> Result<()> {
     std::fs::rename(links.join("connect4"), links.join("connect4_new"))?;
     world.redirect.enrol(world.cgroup.path(), Mode::Enforce)?;
     let names: BTreeSet<String> = listed(&links)?.into_iter().collect();
-    ensure!(names.len() == 9 && names.contains("connect4"), "{names:?}");
+    ensure!(names.len() == 11 && names.contains("connect4"), "{names:?}");
     client.ok(&format!("tcp {TO}"))?;
     Ok(())
 }
@@ -146,7 +146,7 @@ fn unenrol_leaves_no_link_and_no_pin() -> Result<()> {
     let canary = Canary::start(CanaryConfig::at([127, 0, 0, 1]))?;
     client.refused(&format!("udp {}", canary.address()), Refusal::Udp.errno())?;
     let links = link_ids(&world.links(id))?;
-    ensure!(links.len() == 9 && alive(&links)?.len() == 9, "{links:?}");
+    ensure!(links.len() == 11 && alive(&links)?.len() == 11, "{links:?}");
 
     world.redirect.unenrol(id)?;
     ensure!(!world.links(id).exists() && world.redirect.enrolled()?.is_empty());

@@ -5,6 +5,7 @@
 
 mod churn;
 mod client;
+mod dns;
 mod life;
 mod namespaces;
 mod odd;
@@ -25,10 +26,11 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(client::FLAG) {
         return client::main();
     }
-    let tables: [&[Case]; 8] = [
+    let tables: [&[Case]; 9] = [
         redirects::CASES,
         refusals::CASES,
         odd::CASES,
+        dns::CASES,
         life::CASES,
         places::CASES,
         namespaces::CASES,

@@ -2,6 +2,7 @@
 
 mod clients;
 mod daemon;
+mod dns;
 mod failure;
 mod floods;
 mod heads;
@@ -13,6 +14,7 @@ fn main() -> std::process::ExitCode {
     let cases = [
         machine::CASES,
         daemon::CASES,
+        dns::CASES,
         run::CASES,
         clients::CASES,
         floods::CASES,
