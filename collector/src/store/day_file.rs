@@ -200,7 +200,7 @@ impl DayFile {
                 delta.ran(&begin.process);
             }
             RecordKind::End(end) => {
-                delta.failed += u64::from(end.outcome != Outcome::Complete);
+                delta.failed += u64::from(!matches!(end.outcome, Outcome::Complete | Outcome::Refused));
                 delta.masked = delta.masked.saturating_add(end.masked).min(MASKED_MAX);
             }
             RecordKind::Connection(connection) => {

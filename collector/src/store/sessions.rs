@@ -27,7 +27,7 @@ pub struct SessionSummary {
     pub calls: u64,
     /// Calls that policy denied.
     pub denied: u64,
-    /// Calls that did not complete: refused, cut or interrupted.
+    /// Calls that were cut or interrupted.
     pub failed: u64,
     /// Findings replaced in responses.
     pub masked: u64,

@@ -6,6 +6,7 @@
 mod ask;
 mod cases;
 mod explain;
+mod kinds;
 mod suggest;
 mod test;
 
@@ -16,10 +17,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use callgate_daemon::policy_source::{self, Files};
-use callgate_mask::Detectors;
 use callgate_model::causes;
 use callgate_policy::{Finding, Severity};
 use clap::{Args, Subcommand};
+use kinds::KindsArgs;
 
 use super::{FAILED, OK, USAGE};
 
@@ -77,6 +78,9 @@ Examples:
   callgate policy explain 019ab0d4-8a51-7000-8000-5d1f7e3c2a10
   callgate policy explain 019ab0d4-8a51-7000-8000-5d1f7e3c2a10 --policy /etc/callgate/policies --collector unix:/run/callgate/collector.sock
 
+With --json one object: asked (names and values as below), policies (set, recorded, same, now), determined and
+matched (policy, came, file, line, text each).
+
 Exit codes: 0 explained, 1 there is no such call, or it cannot be read, 2 usage")]
     Explain(explain::ExplainArgs),
     /// Draft policies from what was recorded, for a human to read: what was called is permitted, in its shapes
@@ -104,6 +108,8 @@ struct CheckArgs {
     /// Print findings as JSON, one object a line
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    kinds: KindsArgs,
 }
 
 /// Runs `callgate policy …`.
@@ -118,7 +124,7 @@ pub fn run(args: PolicyArgs) -> Result<ExitCode> {
             init(&args.directory, &mut out)?;
             OK
         }
-        Command::Check(args) => check(&args.directory, args.json, &mut out)?,
+        Command::Check(args) => check(&args, &mut out)?,
         Command::Test(args) => test::run(&args, &mut out)?,
         Command::Suggest(args) => suggest::run(&args, &mut out)?,
         Command::Explain(args) => {
@@ -158,15 +164,18 @@ fn init(directory: &Path, out: &mut impl Write) -> Result<()> {
 }
 
 /// Checks a directory; the exit code.
-fn check(directory: &Path, json: bool, out: &mut impl Write) -> io::Result<u8> {
-    let files = match policy_source::read(directory) {
-        Ok(files) => files,
+fn check(args: &CheckArgs, out: &mut impl Write) -> io::Result<u8> {
+    let CheckArgs { directory, json, kinds } = args;
+    let json = *json;
+    let read = || anyhow::Ok((policy_source::read(directory)?, kinds.detectors()?));
+    let (files, detectors) = match read() {
+        Ok(read) => read,
         Err(error) => {
             eprintln!("callgate: {}", causes(error.as_ref()));
             return Ok(USAGE);
         }
     };
-    let (set, findings) = match policy_source::parse(&files, &Detectors::default()) {
+    let (set, findings) = match policy_source::parse(&files, &detectors) {
         Ok((set, warnings)) => (Some(set), warnings),
         Err(errors) => (None, errors.findings),
     };
@@ -245,7 +254,8 @@ mod tests {
 
     fn checked(directory: &Path, json: bool) -> (u8, String) {
         let mut out = Vec::new();
-        let code = check(directory, json, &mut out).unwrap();
+        let args = CheckArgs { directory: directory.to_owned(), json, kinds: KindsArgs::default() };
+        let code = check(&args, &mut out).unwrap();
         (code, String::from_utf8(out).unwrap())
     }
 
@@ -259,7 +269,8 @@ mod tests {
         assert_eq!(code, OK, "{text}");
         assert!(text.starts_with("sound: 2 policies in 1 file, 0 warnings, set "), "{text}");
         let mut out = Vec::new();
-        let code = test::run(&test::TestArgs { directory, json: false }, &mut out).unwrap();
+        let code =
+            test::run(&test::TestArgs { directory, json: false, kinds: KindsArgs::default() }, &mut out).unwrap();
         assert_eq!(code, OK, "{}", String::from_utf8(out).unwrap());
     }
 

@@ -5,7 +5,8 @@
 use std::net::SocketAddr;
 
 use callgate_model::{
-    ArgumentsState, CallId, Caller, ConnectionId, Decision, Function, Mode, Process, Service, Verdict, Workload,
+    ArgumentsState, CallId, Caller, ConnectionId, Decision, Function, Masking, Mode, Process, Protocol, Reason,
+    Service, Verdict, Workload,
 };
 use callgate_policy::{CallRequest, ConnectPermit, ConnectRequest, PolicySet, Weighed};
 
@@ -64,7 +65,12 @@ impl Question {
     fn put_call(&self, set: &PolicySet, connect: &ConnectPermit, function: &Function) -> Option<Answer> {
         let (caller, arguments) = (self.caller.as_ref(), &self.arguments);
         let request = CallRequest { connect, call: CallId::new(), function, caller, arguments };
-        let decision = set.decide_call(&request).map_or_else(|denied| denied, |permit| permit.into_decision());
+        let mut decision = set.decide_call(&request).map_or_else(|denied| denied, |permit| permit.into_decision());
+        // As the proxy does: messages of gRPC are not opened, so a promise to mask them could not be kept.
+        let promised = decision.verdict == Verdict::Allow && decision.obligations.mask != Masking::default();
+        if promised && function.protocol == Protocol::Grpc {
+            decision = Decision { verdict: Verdict::Deny, reason: Reason::Unmaskable, ..decision };
+        }
         Some(Answer { decision, weighed: set.weigh_call(&request)? })
     }
 }

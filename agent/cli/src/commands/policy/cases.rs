@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use callgate_model::{Caller, RecordDepth, Verdict};
+use callgate_model::{Caller, Protocol, RecordDepth, Verdict};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -52,6 +52,8 @@ pub(super) struct Asked {
     pub(super) address: Option<IpAddr>,
     /// Whether within TLS; true.
     pub(super) tls: Option<bool>,
+    /// `http` or `grpc`, whose path is `/pkg.Svc/Method`; `http`.
+    pub(super) protocol: Option<Protocol>,
     /// The method; without one, the case is about the connection alone.
     pub(super) method: Option<String>,
     /// The path; `/`.
@@ -162,6 +164,7 @@ impl Asked {
             service: self.service.or(defaults.service),
             address: self.address.or(defaults.address),
             tls: self.tls.or(defaults.tls),
+            protocol: self.protocol.or(defaults.protocol),
             method: self.method.or(defaults.method),
             path: self.path.or(defaults.path),
             query: self.query.or(defaults.query),

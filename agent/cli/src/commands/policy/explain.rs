@@ -10,15 +10,16 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, anyhow};
 use callgate_collector::StoredRecord;
 use callgate_daemon::policy_source::{self, Files};
-use callgate_mask::Detectors;
 use callgate_model::{
     ArgumentsState, CallBegin, CallEnd, CallId, Direction, FailMode, Mode, Reason, RecordKind, Unfit, Workload,
 };
 use callgate_policy::{PolicySet, Weighed, Weight};
 use callgate_wire::{Content, read_arguments};
 use clap::Args;
+use serde::{Serialize, Serializer};
 
-use super::ask::{Answer, Question};
+use super::ask::Question;
+use super::kinds::KindsArgs;
 use crate::commands::audit::rows::{placed, printable, said};
 use crate::commands::audit::source::SourceArgs;
 
@@ -30,6 +31,11 @@ pub(super) struct ExplainArgs {
     /// Directory of the policies that answered
     #[arg(long, value_name = "DIR", default_value = "./callgate")]
     policy: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    kinds: KindsArgs,
     #[command(flatten)]
     source: SourceArgs,
 }
@@ -50,13 +56,49 @@ pub(super) fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<ExitCode> 
         return Ok(ExitCode::FAILURE);
     };
     let files = policy_source::read(&args.policy)?;
-    let (set, _) = policy_source::parse(&files, &Detectors::default()).map_err(|errors| {
+    let (set, _) = policy_source::parse(&files, &*args.kinds.detectors()?).map_err(|errors| {
         let shown = args.policy.display();
         anyhow!("{errors}")
             .context(format!("the policies in `{shown}` are refused: see `callgate policy check {shown}`"))
     })?;
-    explain(begin, &records, &set, &files, &args.policy.display().to_string(), out)?;
+    let explanation = explain(begin, &records, &set, &files, &args.policy.display().to_string())?;
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(&explanation)?)?;
+    } else {
+        explanation.print(out)?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why a call was decided as it was. As JSON it is what `--json` prints.
+#[derive(Debug, Serialize)]
+struct Explanation {
+    /// What was asked and what was said, by name.
+    #[serde(flatten, serialize_with = "as_map")]
+    asked: Vec<(&'static str, String)>,
+    /// Whether the set that answered is the one that was read.
+    same_set: bool,
+    /// Policies that determine it.
+    determined: Vec<Shown>,
+    /// Others whose scope matches.
+    matched: Vec<Shown>,
+}
+
+fn as_map<S: Serializer>(pairs: &[(&'static str, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(name, value)| (name, value)))
+}
+
+/// A policy with its text.
+#[derive(Debug, Serialize)]
+struct Shown {
+    policy: String,
+    /// What came of it, of one that does not determine.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    came: &'static str,
+    /// Where it stands; empty: not in the set that was read.
+    file: String,
+    line: usize,
+    text: String,
 }
 
 fn explain(
@@ -65,56 +107,106 @@ fn explain(
     set: &PolicySet,
     files: &Files,
     directory: &str,
-    out: &mut impl Write,
-) -> Result<()> {
+) -> Result<Explanation> {
     let arguments = arguments(begin, records);
-    asked(begin, &arguments, out)?;
+    let mut asked = asked(begin, &arguments);
     let question = question(begin, arguments)?;
     let answer = question.put(set).context("the recorded call could not be put as a question")?;
     let recorded = &begin.decision;
-    if recorded.policy_set == set.hash() {
-        field("policies", &format!("`{directory}` holds the set that answered"), out)?;
-    } else {
-        let now = format!("`{directory}` holds another set, {}, which says: {}", set.hash(), said(&answer.decision));
-        field("policies", &now, out)?;
-    }
     let same = recorded.policy_set == set.hash();
+    let now = said(&answer.decision);
+    let stands = if same {
+        format!("`{directory}` holds the set that answered")
+    } else {
+        format!("`{directory}` holds another set, {}, which says: {now}", set.hash())
+    };
+    asked.push(("policies", stands));
     // The record's values are masked, so a condition on one may come out otherwise now.
     if same && (recorded.verdict, recorded.reason) != (answer.decision.verdict, answer.decision.reason) {
-        let now = said(&answer.decision);
-        field(
-            "note",
-            &format!("asked again from the record, it says {now}: what it looked at is masked there, or was not kept"),
-            out,
-        )?;
+        let why = "what it looked at is masked there, or was not kept";
+        asked.push(("note", format!("asked again from the record, it says {now}: {why}")));
     }
-    let shown = Shown { set, files, directory };
-    let determining: &[String] = if same { &recorded.policies } else { &answer.decision.policies };
-    shown.determining(determining, same, out)?;
-    shown.near_misses(&answer, determining, out)
+    let determining = if same { &recorded.policies } else { &answer.decision.policies };
+    let show = |policy: &str, came| shown(set, files, directory, policy, came);
+    let beside = answer.weighed.iter().filter(|weighed| !determining.contains(&weighed.policy));
+    Ok(Explanation {
+        asked,
+        same_set: same,
+        determined: determining.iter().map(|policy| show(policy, "")).collect(),
+        matched: beside.map(|weighed| show(&weighed.policy, came(weighed))).collect(),
+    })
 }
 
-/// Prints what was asked and what was said.
-fn asked(begin: &CallBegin, arguments: &ArgumentsState, out: &mut impl Write) -> Result<()> {
-    field("call", &begin.call.to_string(), out)?;
-    field("function", &begin.function.to_string(), out)?;
-    let process = &begin.process;
-    field("workload", &format!("{}, pid {}, uid {}", begin.workload, process.pid, process.uid), out)?;
-    match &process.executable {
-        Some(executable) => field("executable", &format!("{} sha256:{}", executable.path, executable.sha256), out)?,
-        None => field("executable", "could not be told for certain", out)?,
+fn shown(set: &PolicySet, files: &Files, directory: &str, policy: &str, came: &'static str) -> Shown {
+    let policy = policy.to_owned();
+    let Some(place) = set.place(&policy) else {
+        return Shown { policy, came, file: String::new(), line: 0, text: String::new() };
+    };
+    let texts = files.texts();
+    let text = texts.iter().find(|(name, _)| *name == place.file).map_or("", |(_, text)| text);
+    let lines = text.lines().skip(place.line.saturating_sub(1)).take(place.last + 1 - place.line);
+    let file = format!("{directory}/{}", place.file);
+    Shown { policy, came, file, line: place.line, text: lines.collect::<Vec<_>>().join("\n") }
+}
+
+fn came(weighed: &Weighed) -> &'static str {
+    match (weighed.weight, weighed.permits) {
+        (Weight::Holds, true) => "permits, but something denies",
+        (Weight::Holds, false) => "forbids",
+        (Weight::ConditionFalse, true) => "would permit, but its condition is false",
+        (Weight::ConditionFalse, false) => "would forbid, but its condition is false",
+        (Weight::Fails, _) => "could not be evaluated, which denies",
+        (Weight::ArgumentsUnfit, _) => "names arguments that are unfit, which denies",
     }
-    for (name, value) in placed(&process.placement) {
-        field(name, &value, out)?;
-    }
-    match &begin.caller {
-        Some(caller) => {
-            let groups = caller.groups.join(", ");
-            field("caller", &format!("{} of {} (groups: {groups})", caller.sub, caller.iss), out)?;
+}
+
+impl Explanation {
+    /// For people.
+    fn print(&self, out: &mut impl Write) -> Result<()> {
+        for (name, value) in &self.asked {
+            writeln!(out, "{name:<12} {}", printable(value))?;
         }
-        None => field("caller", "none was verified", out)?,
+        let when = if self.same_set { "" } else { " now" };
+        if self.determined.is_empty() {
+            writeln!(out, "\nno policy determines it{when}: what no policy permits is denied")?;
+        } else {
+            writeln!(out, "\ndetermined{when} by")?;
+        }
+        self.determined.iter().try_for_each(|shown| shown.print(out))?;
+        if !self.matched.is_empty() {
+            writeln!(out, "\nalso matched by scope")?;
+        }
+        self.matched.iter().try_for_each(|shown| shown.print(out))
     }
-    field("destination", &begin.destination, out)?;
+}
+
+impl Shown {
+    fn print(&self, out: &mut impl Write) -> Result<()> {
+        let came = if self.came.is_empty() { String::new() } else { format!(": {}", self.came) };
+        let place =
+            if self.file.is_empty() { String::new() } else { format!(" ({}:{})", printable(&self.file), self.line) };
+        writeln!(out, "  {}{came}{place}", printable(&self.policy))?;
+        self.text.lines().try_for_each(|line| Ok(writeln!(out, "    {}", printable(line))?))
+    }
+}
+
+/// What was asked and what was said.
+fn asked(begin: &CallBegin, arguments: &ArgumentsState) -> Vec<(&'static str, String)> {
+    let process = &begin.process;
+    let mut asked = Vec::from([
+        ("call", begin.call.to_string()),
+        ("function", begin.function.to_string()),
+        ("workload", format!("{}, pid {}, uid {}", begin.workload, process.pid, process.uid)),
+    ]);
+    let executable = process.executable.as_ref();
+    let executable = executable.map(|executable| format!("{} sha256:{}", executable.path, executable.sha256));
+    asked.push(("executable", executable.unwrap_or_else(|| "could not be told for certain".to_owned())));
+    asked.extend(placed(&process.placement));
+    let caller = begin.caller.as_ref();
+    let caller =
+        caller.map(|caller| format!("{} of {} (groups: {})", caller.sub, caller.iss, caller.groups.join(", ")));
+    asked.push(("caller", caller.unwrap_or_else(|| "none was verified".to_owned())));
+    asked.push(("destination", begin.destination.clone()));
     let names = match arguments {
         ArgumentsState::Complete(arguments) if arguments.is_empty() => "none".to_owned(),
         ArgumentsState::Complete(arguments) => {
@@ -127,14 +219,11 @@ fn asked(begin: &CallBegin, arguments: &ArgumentsState, out: &mut impl Write) ->
         ArgumentsState::Unfit(Unfit::NotRead) | ArgumentsState::NotRead => "the body was not recorded whole".to_owned(),
         ArgumentsState::Unfit(cause) => format!("unfit: {cause}"),
     };
-    field("arguments", &names, out)?;
+    asked.push(("arguments", names));
     let observed = if begin.observed { "; observed, not enforced" } else { "" };
-    field("decision", &format!("{} by set {}{observed}", said(&begin.decision), begin.decision.policy_set), out)?;
-    field("reason", begin.decision.reason.sentence(), out)
-}
-
-fn field(name: &str, value: &str, out: &mut impl Write) -> Result<()> {
-    Ok(writeln!(out, "{name:<12} {}", printable(value))?)
+    asked.push(("decision", format!("{} by set {}{observed}", said(&begin.decision), begin.decision.policy_set)));
+    asked.push(("reason", begin.decision.reason.sentence().to_owned()));
+    asked
 }
 
 /// The arguments as far as the record holds them.
@@ -184,61 +273,6 @@ fn question(begin: &CallBegin, arguments: ArgumentsState) -> Result<Question> {
         function: Some(function.clone()),
         arguments,
     })
-}
-
-/// Policies with their texts.
-struct Shown<'a> {
-    set: &'a PolicySet,
-    files: &'a Files,
-    directory: &'a str,
-}
-
-impl Shown<'_> {
-    fn determining(&self, policies: &[String], same: bool, out: &mut impl Write) -> Result<()> {
-        let when = if same { "" } else { " now" };
-        if policies.is_empty() {
-            writeln!(out, "\nno policy determines it{when}: what no policy permits is denied")?;
-            return Ok(());
-        }
-        writeln!(out, "\ndetermined{when} by")?;
-        policies.iter().try_for_each(|id| self.policy(id, "", out))
-    }
-
-    /// Policies whose scope matches, which did not come to hold.
-    fn near_misses(&self, answer: &Answer, determining: &[String], out: &mut impl Write) -> Result<()> {
-        let beside: Vec<&Weighed> =
-            answer.weighed.iter().filter(|weighed| !determining.contains(&weighed.policy)).collect();
-        if beside.is_empty() {
-            return Ok(());
-        }
-        writeln!(out, "\nalso matched by scope")?;
-        for weighed in beside {
-            let came = match (weighed.weight, weighed.permits) {
-                (Weight::Holds, true) => "permits, but something denies",
-                (Weight::Holds, false) => "forbids",
-                (Weight::ConditionFalse, true) => "would permit, but its condition is false",
-                (Weight::ConditionFalse, false) => "would forbid, but its condition is false",
-                (Weight::Fails, _) => "could not be evaluated, which denies",
-                (Weight::ArgumentsUnfit, _) => "names arguments that are unfit, which denies",
-            };
-            self.policy(&weighed.policy, came, out)?;
-        }
-        Ok(())
-    }
-
-    fn policy(&self, id: &str, came: &str, out: &mut impl Write) -> Result<()> {
-        let came = if came.is_empty() { String::new() } else { format!(": {came}") };
-        let Some(place) = self.set.place(id) else {
-            return Ok(writeln!(out, "  {}{came}", printable(id))?);
-        };
-        writeln!(out, "  {}{came} ({}/{}:{})", printable(id), self.directory, printable(&place.file), place.line)?;
-        let texts = self.files.texts();
-        let text = texts.iter().find(|(name, _)| *name == place.file).map_or("", |(_, text)| text);
-        for line in text.lines().skip(place.line.saturating_sub(1)).take(place.last + 1 - place.line) {
-            writeln!(out, "    {}", printable(line))?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 use callgate_daemon::policy_source;
-use callgate_mask::{Detectors, kinds_named, names_of};
+use callgate_mask::{Detectors, names_of};
 use callgate_model::{
     ArgumentsState, CgroupId, Decision, Executable, FailMode, Function, MaskKinds, Mode, Placement, Process, Protocol,
     Service, TlsMode, Verdict, Workload,
@@ -18,6 +19,7 @@ use serde::Serialize;
 
 use super::ask::Question;
 use super::cases::{self, Asked, Case, Expected};
+use super::kinds::KindsArgs;
 use crate::commands::{FAILED, OK, USAGE};
 
 /// Where cases go that name no address: a host on the Internet. Source: TEST-NET-3, RFC 5737.
@@ -31,6 +33,8 @@ pub(super) struct TestArgs {
     /// Print one JSON object a case
     #[arg(long)]
     pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) kinds: KindsArgs,
 }
 
 /// One line of a difference.
@@ -53,7 +57,7 @@ struct Line<'a> {
 
 /// Runs the cases; the exit code.
 pub(super) fn run(args: &TestArgs, out: &mut impl Write) -> io::Result<u8> {
-    let (set, cases) = match read(&args.directory) {
+    let (set, cases, detectors) = match read(args) {
         Ok(read) => read,
         Err(error) => {
             eprintln!("callgate: {error:#}");
@@ -62,7 +66,7 @@ pub(super) fn run(args: &TestArgs, out: &mut impl Write) -> io::Result<u8> {
     };
     let mut failed = 0;
     for case in &cases {
-        let differences = match differences(&set, case) {
+        let differences = match differences(&set, case, &detectors) {
             Ok(differences) => differences,
             Err(error) => {
                 eprintln!("callgate: {}:{}: case `{}`: {error:#}", case.file, case.line, case.name);
@@ -78,9 +82,10 @@ pub(super) fn run(args: &TestArgs, out: &mut impl Write) -> io::Result<u8> {
     Ok(if failed == 0 { OK } else { FAILED })
 }
 
-fn read(directory: &Path) -> Result<(PolicySet, Vec<Case>)> {
-    let files = policy_source::read(directory)?;
-    let (set, _) = policy_source::parse(&files, &Detectors::default()).map_err(|errors| {
+fn read(args: &TestArgs) -> Result<(PolicySet, Vec<Case>, Arc<Detectors>)> {
+    let directory = &args.directory;
+    let (files, detectors) = (policy_source::read(directory)?, args.kinds.detectors()?);
+    let (set, _) = policy_source::parse(&files, &detectors).map_err(|errors| {
         let shown = directory.display();
         anyhow!("{errors}")
             .context(format!("the policies in `{shown}` are refused: see `callgate policy check {shown}`"))
@@ -92,7 +97,7 @@ fn read(directory: &Path) -> Result<(PolicySet, Vec<Case>)> {
             directory.display()
         ));
     }
-    Ok((set, cases))
+    Ok((set, cases, detectors))
 }
 
 fn show(case: &Case, differences: &[Difference], json: bool, out: &mut impl Write) -> io::Result<()> {
@@ -110,7 +115,7 @@ fn show(case: &Case, differences: &[Difference], json: bool, out: &mut impl Writ
 }
 
 /// Where what is decided differs from what is expected.
-fn differences(set: &PolicySet, case: &Case) -> Result<Vec<Difference>> {
+fn differences(set: &PolicySet, case: &Case, detectors: &Detectors) -> Result<Vec<Difference>> {
     let question = question(&case.asked)?;
     let decision = question.put(set).context("the case could not be put as a question")?.decision;
     let mut differences = Vec::new();
@@ -127,8 +132,14 @@ fn differences(set: &PolicySet, case: &Case) -> Result<Vec<Difference>> {
         list(ids.iter().map(String::as_str))
     };
     compare("policies", policies.as_ref().map(sorted), list(decision.policies.iter().map(String::as_str)));
-    let wanted = mask.as_deref().map(mask_of).transpose()?;
-    compare("mask", wanted.map(|kinds| list(names_of(kinds))), list(names_of(decision.obligations.mask.kinds())));
+    let wanted = mask.as_deref().map(|words| mask_of(words, detectors)).transpose()?;
+    let named = |kinds: MaskKinds| {
+        let custom = detectors.kinds().filter(|(_, kind)| kinds.covers(*kind)).map(|(name, _)| name);
+        let mut names: Vec<&str> = names_of(kinds).collect();
+        names.extend(custom);
+        list(names.into_iter())
+    };
+    compare("mask", wanted.map(named), named(decision.obligations.mask.kinds()));
     compare("record", record.map(|depth| word(&depth)), word(&decision.obligations.record));
     let passes = |decision: &Decision| decision.obligations.tls == TlsMode::Passthrough;
     compare("passthrough", passthrough.map(|passes| passes.to_string()), passes(&decision).to_string());
@@ -150,15 +161,27 @@ fn question(asked: &Asked) -> Result<Question> {
     let port = if tls { 443 } else { 80 };
     let service = asked.service.as_deref().unwrap_or("");
     let service: Service = service.parse().or_else(|_| Service::new(service, port))?;
-    let function = asked.method.as_ref().map(|method| {
+    // A call of gRPC is a POST, whether its case says so or not.
+    let method = asked.method.clone().or_else(|| (asked.protocol == Some(Protocol::Grpc)).then(|| "POST".to_owned()));
+    let function = method.map(|method| {
         let path = CanonicalPath::parse(asked.path.as_deref().unwrap_or("/"))
             .map_err(|error| anyhow!("the path is refused before policy is asked: {error}"))?;
-        let (method, path) = (method.clone(), path.to_string());
-        anyhow::Ok(Function { protocol: Protocol::Http, service: service.clone(), tls, method, path })
+        let path = path.to_string();
+        anyhow::Ok(Function {
+            protocol: asked.protocol.unwrap_or(Protocol::Http),
+            service: service.clone(),
+            tls,
+            method,
+            path,
+        })
     });
     let types: Vec<&[u8]> = asked.content_type.iter().map(String::as_bytes).collect();
     let (query, body) = (asked.query.as_deref().unwrap_or(""), asked.body.as_deref().unwrap_or("").as_bytes());
-    let arguments = read_arguments(&Content { types: &types, encodings: &[], query, body });
+    let arguments = match asked.protocol {
+        Some(Protocol::Grpc) => ArgumentsState::NotRead,
+        _ => read_arguments(&Content { types: &types, encodings: &[], query, body })
+            .map_or_else(ArgumentsState::Unfit, ArgumentsState::Complete),
+    };
     let executable = asked.executable.as_ref().map(|sha256| Executable {
         path: String::new(),
         device: 0,
@@ -189,14 +212,14 @@ fn question(asked: &Asked) -> Result<Question> {
         tls,
         caller: asked.caller.clone(),
         function: function.transpose()?,
-        arguments: arguments.map_or_else(ArgumentsState::Unfit, ArgumentsState::Complete),
+        arguments,
     })
 }
 
-fn mask_of(words: &str) -> Result<MaskKinds> {
+fn mask_of(words: &str, detectors: &Detectors) -> Result<MaskKinds> {
     let mut all = MaskKinds::NONE;
     for word in words.split(',').map(str::trim).filter(|word| !word.is_empty()) {
-        all = all.union(kinds_named(word).with_context(|| format!("`mask` knows no kind `{word}`"))?);
+        all = all.union(detectors.kinds_named(word).with_context(|| format!("`mask` knows no kind `{word}`"))?);
     }
     Ok(all)
 }
@@ -221,12 +244,14 @@ fn word(value: &impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::*;
 
     fn tested(directory: &Path, json: bool) -> (u8, String) {
         let mut out = Vec::new();
-        let code = run(&TestArgs { directory: directory.to_owned(), json }, &mut out).unwrap();
+        let code =
+            run(&TestArgs { directory: directory.to_owned(), json, kinds: KindsArgs::default() }, &mut out).unwrap();
         (code, String::from_utf8(out).unwrap())
     }
 
@@ -283,6 +308,31 @@ mod tests {
             let (code, text) = tested(directory(&case).path(), false);
             assert_eq!(code, FAILED, "{text}");
             assert!(text.contains(&format!("      {what}")), "{what}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_call_of_grpc_is_asked_as_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let policy = |mask: &str| {
+            format!(
+                r#"@id("get") {mask} permit (principal, action == Callgate::Action::"call", resource in Callgate::Service::"a.x")
+                when {{ resource.protocol == "grpc" && resource.path == "/p.Svc/Get" }};"#
+            )
+        };
+        let case = |path: &str, expect: &str| {
+            format!("[[case]]\nname = \"x\"\nservice = \"a.x\"\nprotocol = \"grpc\"\npath = \"{path}\"\n{expect}\n")
+        };
+        for (mask, path, expect) in [
+            ("", "/p.Svc/Get", "expect = \"allow\""),
+            ("", "/p.Svc/Put", "expect = \"deny\"\nreason = \"no_permit\""),
+            // Messages are not opened, so a promise to mask them cannot be kept: as the agent decides.
+            ("@mask(\"email\")", "/p.Svc/Get", "expect = \"deny\"\nreason = \"unmaskable\""),
+        ] {
+            fs::write(directory.path().join("p.cedar"), policy(mask)).unwrap();
+            fs::write(directory.path().join("p.test.toml"), case(path, expect)).unwrap();
+            let (code, text) = tested(directory.path(), false);
+            assert_eq!(code, OK, "{text}");
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use callgate_mask::Detectors;
 use callgate_model::{
     Caller, CgroupId, Chunk, ConnectionId, Decision, Function, Header, Latency, Obligations, Outcome, Placement,
     Process, Protocol, Record, Service, SessionId, Verdict,
@@ -119,7 +120,7 @@ fn sealed(kinds: Vec<RecordKind>) -> Vec<StoredRecord> {
 fn explained(records: &[StoredRecord], set: &PolicySet, files: &Files) -> String {
     let RecordKind::Begin(begin) = &records[0].record.kind else { panic!("a call begins") };
     let mut out = Vec::new();
-    explain(begin, records, set, files, "DIR", &mut out).unwrap();
+    explain(begin, records, set, files, "DIR").unwrap().print(&mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -196,6 +197,19 @@ fn a_masked_value_that_changes_the_answer_is_said() {
 }
 
 #[test]
+fn as_json_it_is_one_object() {
+    let (_directory, set, files) = policies(POLICIES);
+    let records = records(set.hash(), Reason::Forbidden, &["limit"], r#"{"amount": 5000}"#);
+    let RecordKind::Begin(begin) = &records[0].record.kind else { panic!("a call begins") };
+    let told = serde_json::to_value(explain(begin, &records, &set, &files, "DIR").unwrap()).unwrap();
+    assert_eq!((&told["function"], &told["same_set"]), (&"http:POST pay.x/v1/refunds".into(), &true.into()));
+    let limit = &told["determined"][0];
+    assert_eq!((&limit["policy"], &limit["file"], &limit["line"]), (&"limit".into(), &"DIR/p.cedar".into(), &5.into()));
+    assert!(limit["text"].as_str().unwrap().starts_with("@id(\"limit\")"), "{limit}");
+    assert_eq!(told["matched"][0]["came"], "would permit, but its condition is false");
+}
+
+#[test]
 fn an_event_that_is_not_there_fails() {
     let directory = tempfile::tempdir().unwrap();
     drop(callgate_collector::Store::open(directory.path()).unwrap());
@@ -203,6 +217,8 @@ fn an_event_that_is_not_there_fails() {
     let args = ExplainArgs {
         event: CallId::new(),
         policy: policies.path().to_owned(),
+        json: false,
+        kinds: KindsArgs::default(),
         source: SourceArgs { store: Path::new(directory.path()).to_owned(), collector: None, tls: Default::default() },
     };
     let code = run(&args, &mut Vec::new()).unwrap();
