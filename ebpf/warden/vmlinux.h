@@ -211,6 +211,7 @@ struct io_kiocb {
 struct io_socket {
 	int domain;
 	int type;
+	int protocol;
 };
 
 struct seq_file;
@@ -254,6 +255,7 @@ struct bpf_iter__task_file {
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
 	unsigned long cx;
+	unsigned long dx;
 	unsigned long bx;
 	unsigned long si;
 	unsigned long di;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use callgate_harness::{Place, Running, TempBpffs, TestCgroup, eventually};
 use callgate_model::{CgroupId, KernelDenial, KernelEvent};
-use callgate_warden::{Config, Events, Means, Older, Severed, Warden};
+use callgate_warden::{Answer, Config, Events, Means, Older, Severed, Warden};
 use libbpf_rs::{MapCore as _, MapFlags, MapHandle, MapType, libbpf_sys};
 
 use crate::client;
@@ -53,6 +53,8 @@ impl World {
             cgroup_root: root.path().into(),
             older: Older::Destroy,
             means: None,
+            netlink: Answer::Refuse,
+            has_seccomp: false,
         };
         change(&mut config);
         let warden = Warden::start(&config)?;
