@@ -40,6 +40,7 @@ impl TryFrom<v1::Record> for model::Record {
                 policies: change.policies,
                 refused: change.refused,
             }),
+            From::Dns(dns) => To::Dns(Box::new(dns.try_into()?)),
             From::Agent(agent) => To::Agent(model::AgentRecord {
                 state: model::AgentState::from_wire(agent.state)?,
                 version: agent.version,
@@ -167,6 +168,28 @@ impl TryFrom<v1::KernelDenial> for model::KernelDenial {
             protocol: denial.protocol,
             observed: denial.observed,
             cgroup_path: denial.cgroup_path,
+        })
+    }
+}
+
+impl TryFrom<v1::DnsRecord> for model::DnsRecord {
+    type Error = ProtoError;
+    fn try_from(dns: v1::DnsRecord) -> Result<Self, ProtoError> {
+        Ok(Self {
+            workload: dns.workload,
+            session: dns.session.map(|id| id_from_bytes("session", &id).map(model::SessionId)).transpose()?,
+            process: required("process", dns.process)?.into(),
+            destination: dns.destination,
+            transport: model::DnsTransport::from_wire(dns.transport)?,
+            name: dns.name,
+            query_type: dns.query_type,
+            rcode: dns.rcode,
+            answers: dns.answers,
+            stripped: dns.stripped,
+            reason: reason(&dns.reason)?,
+            observed: dns.observed,
+            left_out: dns.left_out,
+            duration_us: dns.duration_us,
         })
     }
 }

@@ -47,6 +47,7 @@ impl From<model::Record> for v1::Record {
             From::KernelDenial(denial) => To::KernelDenial(denial.into()),
             From::Policy(change) => To::Policy(change.into()),
             From::Agent(agent) => To::Agent(agent.into()),
+            From::Dns(dns) => To::Dns((*dns).into()),
         };
         Self { time_us: record.time_us, kind: Some(kind) }
     }
@@ -162,6 +163,27 @@ impl From<model::KernelDenial> for v1::KernelDenial {
 impl From<model::PolicyChange> for v1::PolicyChange {
     fn from(change: model::PolicyChange) -> Self {
         Self { policy_set: change.policy_set, policies: change.policies, refused: change.refused }
+    }
+}
+
+impl From<model::DnsRecord> for v1::DnsRecord {
+    fn from(dns: model::DnsRecord) -> Self {
+        Self {
+            workload: dns.workload,
+            session: dns.session.map(|session| session.0.into_bytes().to_vec()),
+            process: Some(dns.process.into()),
+            destination: dns.destination,
+            transport: dns.transport.to_wire(),
+            name: dns.name,
+            query_type: dns.query_type,
+            rcode: dns.rcode,
+            answers: dns.answers,
+            stripped: dns.stripped,
+            reason: dns.reason.as_str().into(),
+            observed: dns.observed,
+            left_out: dns.left_out,
+            duration_us: dns.duration_us,
+        }
     }
 }
 

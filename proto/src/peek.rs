@@ -34,7 +34,7 @@ pub fn peek(body: &[u8]) -> Result<Peek, ProtoError> {
 /// The fields of `Record` that are looked at.
 #[derive(Message)]
 struct Record {
-    #[prost(oneof = "Kind", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Kind", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
     kind: Option<Kind>,
 }
 
@@ -57,6 +57,8 @@ enum Kind {
     Policy(Skipped),
     #[prost(message, tag = "9")]
     Agent(Skipped),
+    #[prost(message, tag = "10")]
+    Dns(Skipped),
 }
 
 /// A kind that opens and closes no call: its fields are skipped without a copy.

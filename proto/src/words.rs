@@ -52,8 +52,9 @@ words! {
     Outcome as "outcome" { Complete, Refused, Cut, Interrupted }
     EnrolmentChange as "enrolment change" { Enrolled, Resumed, Unenrolled }
     KernelEvent as "kernel event" {
-        Stale, NoListener, Udp, Protocol, Egress, OwnPort, Foreign, Family, Severed, Unclassified
+        Stale, NoListener, Udp, Protocol, Egress, OwnPort, Foreign, Family, Severed, Unclassified, Dot
     }
+    DnsTransport as "DNS transport" { Udp, Tcp }
     AgentState as "agent state" { Started, Stopped, Alarm }
     Mode as "mode" { Enforce, Observe }
 }

@@ -22,15 +22,17 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use callgate_audit::Recovery;
+use callgate_dns::Resolver;
 use callgate_enroll::Roster;
 use callgate_identity::callers::Issuers;
 use callgate_identity::{Attestor, Authority, upstream_config};
 use callgate_mask::PseudonymKey;
 use callgate_model::{AgentState, CgroupId};
 use callgate_proxy::{
-    DeclaredServices, Gate, Limits, Listener, Masks, Metrics, Names, OwnPorts, Tallies, Tally, UpstreamTls, Workers,
+    DeclaredServices, Dns, DnsListener, Gate, Limits, Listener, Masks, Metrics, Names, OwnPorts, Tallies, Tally,
+    UpstreamTls, Workers,
 };
-use callgate_redirect::{Listeners, NetnsRef, Redirect};
+use callgate_redirect::{Bound, Listeners, NetnsRef, Redirect};
 use callgate_uplink::{ClientTls, Uplink};
 use callgate_warden::Warden;
 use prometheus_client::registry::Registry;
@@ -96,6 +98,8 @@ pub struct Agent {
     standing: Mutex<Vec<Standing>>,
     /// Listeners that do not accept yet; none once they do.
     waiting: Mutex<Option<Vec<Listener>>>,
+    /// Sockets for DNS that are not read yet; none once they are.
+    unread: Mutex<Option<Vec<DnsListener>>>,
     handed_over: CancellationToken,
     /// Whether a successor is taking over; held while links are attested.
     handing_over: Mutex<bool>,
@@ -135,6 +139,8 @@ impl Agent {
         warding::register(&mut registry, &warden);
         let unwarded = warding::lacking(&warden);
         let metrics = Metrics::register(&mut registry);
+        let resolver = Resolver::new(config.dns.settings()?).context("in the config: `[dns]`")?;
+        resolver.register(&mut registry);
         let issuers = Arc::new(Issuers::new(&config.issuer).context("in the config: `[[issuer]]`")?);
         let gate = Arc::new(Gate {
             ground: Arc::clone(&ground) as Arc<dyn callgate_proxy::Ground>,
@@ -149,6 +155,7 @@ impl Agent {
             names: Names::new(DeclaredServices::new(
                 config.service.iter().map(|service| (service.name.clone(), service.addresses.clone())),
             )),
+            dns: Dns::new(resolver, config.dns.records_per_s),
             own_ports: OwnPorts::new(own_ports),
             metrics,
             tallies: Tallies::default(),
@@ -186,6 +193,7 @@ impl Agent {
             wanted: Mutex::default(),
             standing: Mutex::default(),
             waiting: Mutex::new(Some(Vec::new())),
+            unread: Mutex::new(Some(Vec::new())),
             handed_over: CancellationToken::new(),
             handing_over: Mutex::default(),
             slot,
@@ -213,6 +221,8 @@ impl Agent {
             }
             agent.redirect.share(false);
         }
+        // One process at a time reads datagrams: a note of the kernel's may stand for several of one sender.
+        agent.answer();
         agent.spawn_tasks(metrics_listener, registry)?;
         if let Some(route) = others {
             let (config, instance, slot) = (agent.config.clone(), agent.instance.clone(), agent.slot.clone());
@@ -254,7 +264,7 @@ impl Agent {
     pub async fn stop(&self) {
         self.stopping.cancel();
         let all = u32::try_from(self.config.connections_max).unwrap_or(u32::MAX);
-        let drained = self.gate.connections.acquire_many(all);
+        let drained = async { tokio::join!(self.gate.connections.acquire_many(all), self.gate.dns.idle()) };
         if tokio::time::timeout(Duration::from_secs(self.config.drain_timeout_s), drained).await.is_err() {
             warn!("connections were still open at the end of the drain time");
         }
@@ -309,22 +319,31 @@ impl Agent {
 
     /// Goes on with listeners of the agent before.
     fn adopt(&self, standing: Standing) -> Result<()> {
-        let Standing { netns, v4, v6 } = standing;
-        let listeners = self.redirect.adopt(&netns, v4, v6)?;
+        let Standing { netns, bound } = standing;
+        let listeners = self.redirect.adopt(&netns, bound)?;
         self.stand(netns, listeners)
     }
 
     /// Serves `listeners`, and keeps a copy of each for a successor.
     fn stand(&self, netns: NetnsRef, listeners: Listeners) -> Result<()> {
-        let Listeners { netns: cookie, v4, v6, sockets } = listeners;
+        let Listeners { netns: cookie, v4, v6, dns4, dns6, sockets } = listeners;
         let copy = |listener: &Option<std::net::TcpListener>| listener.as_ref().map(|one| one.try_clone()).transpose();
-        lock(&self.standing).push(Standing { netns, v4: copy(&v4)?, v6: copy(&v6)? });
+        let copy_dns = |socket: &Option<std::net::UdpSocket>| socket.as_ref().map(|one| one.try_clone()).transpose();
+        let bound = Bound { v4: copy(&v4)?, v6: copy(&v6)?, dns4: copy_dns(&dns4)?, dns6: copy_dns(&dns6)? };
+        lock(&self.standing).push(Standing { netns, bound });
         self.ground.add(cookie, sockets);
         for socket in [v4, v6].into_iter().flatten() {
             let listener = Listener::new(socket, cookie)?;
             match &mut *lock(&self.waiting) {
                 Some(waiting) => waiting.push(listener),
                 None => self.accept_on(listener),
+            }
+        }
+        for socket in [dns4, dns6].into_iter().flatten() {
+            let listener = DnsListener::new(socket, cookie)?;
+            match &mut *lock(&self.unread) {
+                Some(unread) => unread.push(listener),
+                None => self.answer_on(listener),
             }
         }
         Ok(())
@@ -338,6 +357,18 @@ impl Agent {
     }
 
     fn accept_on(&self, listener: Listener) {
+        self.pulses.watch(listener.pulse());
+        tokio::spawn(listener.serve(Arc::clone(&self.gate)));
+    }
+
+    /// Answers DNS on every socket for it, those to come included.
+    fn answer(&self) {
+        for listener in lock(&self.unread).take().unwrap_or_default() {
+            self.answer_on(listener);
+        }
+    }
+
+    fn answer_on(&self, listener: DnsListener) {
         self.pulses.watch(listener.pulse());
         tokio::spawn(listener.serve(Arc::clone(&self.gate)));
     }
@@ -404,7 +435,6 @@ fn load_redirect(config: &Config, instance: &str, lock: Option<OwnedFd>) -> Resu
         bpffs: config.bpffs.clone(),
         log_level: config.kernel_log_level.as_str().parse()?,
         stale_after: config.stale_after(),
-        resolvers: config.resolvers()?,
     };
     let loaded = match lock {
         Some(lock) => Redirect::take_over(&config, lock),

@@ -11,7 +11,7 @@ use callgate_uplink::{ClientTls, Endpoint};
 use crate::config::What;
 use crate::{Config, place};
 
-/// Tries what `config` names, but for the policies: roots of upstreams, collector, resolvers, enrolments.
+/// Tries what `config` names, but for the policies: roots of upstreams, collector, limits of DNS, enrolments.
 ///
 /// Gives what is no fault and still worth a look: cgroups that are not there yet.
 ///
@@ -25,7 +25,7 @@ pub fn check(config: &Config) -> Result<Vec<String>> {
         let endpoint = collector.parse::<Endpoint>().context("`collector`")?;
         check_certificates(config, &endpoint)?;
     }
-    config.resolvers().context("`resolvers`")?;
+    config.dns.settings().and_then(|settings| Ok(settings.check()?)).context("`[dns]`")?;
     let mut seen = BTreeSet::new();
     let mut notes = Vec::new();
     for entry in &config.enroll {
@@ -82,8 +82,7 @@ mod tests {
     use super::*;
 
     fn checked(more: &str) -> Result<Vec<String>, String> {
-        let text = format!("resolvers = []\n{more}");
-        check(&Config::parse(&text).unwrap()).map_err(|error| format!("{error:#}"))
+        check(&Config::parse(more).unwrap()).map_err(|error| format!("{error:#}"))
     }
 
     #[test]
@@ -98,6 +97,8 @@ mod tests {
                 "collector = \"https://192.0.2.1:4700\"\n[collector_tls]\nca = \"/x\"\ncert = \"/x\"\nkey = \"/x\"",
                 "cannot read `/x`",
             ),
+            ("[dns]\nqueries_per_s = 0", "`queries_per_s` is 0"),
+            ("[dns]\nexempt = [\"a..b\"]", "`a..b` is no name"),
             ("[[enroll]]\ncgroup = \"/tmp\"", "[[enroll]]` of `/tmp`"),
             ("[[enroll]]\ncgroup = \"a\"\n[[enroll]]\ncgroup = \"a\"", "twice"),
             ("[[enroll]]\ncgroup = \"/tmp/*\"", "[[enroll]]` of `/tmp/*`"),

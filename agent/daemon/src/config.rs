@@ -1,5 +1,6 @@
 //! The agent's configuration: one TOML file, every key with its unit and default; an unknown key is an error.
 
+mod dns;
 mod enroll;
 
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +14,7 @@ use callgate_mask::Detectors;
 use callgate_uplink::{ClientTls, Endpoint, Route, TlsFiles};
 use serde::Deserialize;
 
+pub use dns::DnsConfig;
 pub use enroll::{EnrollEntry, What};
 
 /// Where `callgate-agent` keeps its state unless told otherwise.
@@ -53,8 +55,8 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// PEM files whose roots are trusted for upstreams, beside the system's.
     pub upstream_ca: Vec<PathBuf>,
-    /// Resolvers that DNS may go to; none: those of `/etc/resolv.conf`.
-    pub resolvers: Option<Vec<IpAddr>>,
+    /// How questions of DNS are answered.
+    pub dns: DnsConfig,
     /// Level of the agent's log: `error`, `warn`, `info`, `debug`, `trace`.
     pub log_level: Level,
     /// Level of the kernel programs' log.
@@ -207,7 +209,7 @@ impl Default for Config {
             collector_tls: None,
             metrics_listen: None,
             upstream_ca: Vec::new(),
-            resolvers: None,
+            dns: DnsConfig::default(),
             log_level: Level::Info,
             kernel_log_level: Level::Warn,
             stale_after_ms: 2000,
@@ -312,31 +314,6 @@ impl Config {
         };
         Ok(Some(Route::new(endpoint, tls).context("`collector`")?))
     }
-
-    /// Resolvers that DNS may go to.
-    ///
-    /// # Errors
-    /// If `/etc/resolv.conf` cannot be read.
-    pub fn resolvers(&self) -> Result<Vec<IpAddr>> {
-        if let Some(resolvers) = &self.resolvers {
-            return Ok(resolvers.clone());
-        }
-        match std::fs::read_to_string("/etc/resolv.conf") {
-            Ok(text) => Ok(nameservers(&text)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(error).context("cannot read `/etc/resolv.conf`: name the `resolvers` in the config"),
-        }
-    }
-}
-
-/// The `nameserver` lines of resolv.conf (resolv.conf(5)); a zone after `%` is dropped.
-fn nameservers(text: &str) -> Vec<IpAddr> {
-    text.lines()
-        .filter_map(|line| line.trim().strip_prefix("nameserver"))
-        .filter(|rest| rest.starts_with(char::is_whitespace))
-        .filter_map(|rest| rest.split_whitespace().next())
-        .filter_map(|address| address.split('%').next().unwrap_or(address).parse().ok())
-        .collect()
 }
 
 #[cfg(test)]
@@ -369,11 +346,5 @@ mod tests {
         for (from, to) in [("ES256", "HS256"), ("ES256", "none"), ("audience", "audiences")] {
             assert!(Config::parse(&text.replace(from, to)).is_err(), "{to}");
         }
-    }
-
-    #[test]
-    fn nameservers_are_read_as_the_c_library_does() {
-        let text = "# x\nnameserver 10.0.0.2\n nameserver\tfe80::1%eth0\nnameservers 9.9.9.9\nsearch a\n";
-        assert_eq!(nameservers(text), ["10.0.0.2".parse::<IpAddr>().unwrap(), "fe80::1".parse().unwrap()]);
     }
 }

@@ -39,6 +39,10 @@ impl Ground for KernelGround {
         self.redirect.origin(netns, peer)
     }
 
+    fn asker(&self, netns: NetnsCookie, peer: SocketAddr) -> Option<Origin> {
+        self.redirect.asker(netns, peer)
+    }
+
     fn socket(&self, netns: NetnsCookie, v6: bool) -> io::Result<socket2::Socket> {
         let sockets = self.sockets.read().unwrap_or_else(PoisonError::into_inner).get(&netns).cloned();
         sockets.ok_or_else(|| io::Error::other("no listener in this network namespace"))?.tcp(v6)

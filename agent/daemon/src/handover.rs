@@ -12,7 +12,7 @@
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use callgate_enroll::peer_is_enrolled;
-use callgate_redirect::{NetnsRef, SCHEMA};
+use callgate_redirect::{Bound, NetnsRef, SCHEMA};
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -37,8 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Longest packet. Source: the longest message has 200.
 const PACKET_MAX: usize = 1024;
 
-/// Most descriptors of one packet: a namespace and its two listeners.
-const FDS_MAX: usize = 3;
+/// Most descriptors of one packet: a namespace, its two listeners and its two sockets for DNS.
+const FDS_MAX: usize = 5;
 
 /// Time for the accept loops and the reader of the kernel's events to end. Source: they are woken at once; a hundred times.
 const LETTING_GO: Duration = Duration::from_millis(50);
@@ -50,7 +50,7 @@ enum Message {
     /// The lock of the instance.
     Hello { instance: String, version: String, schema: u32 },
     /// A network namespace, and its listeners as far as there are any.
-    Namespace { v4: bool, v6: bool },
+    Namespace { v4: bool, v6: bool, dns4: bool, dns6: bool },
     /// The listener of `/metrics`.
     Metrics,
     /// Nothing more will come.
@@ -66,10 +66,8 @@ enum Message {
 pub struct Standing {
     /// The namespace.
     pub netns: NetnsRef,
-    /// Our listener on 127.0.0.1.
-    pub v4: Option<TcpListener>,
-    /// Our listener on ::1.
-    pub v6: Option<TcpListener>,
+    /// Our sockets there.
+    pub bound: Bound,
 }
 
 /// What a running agent has left to its successor.
@@ -118,10 +116,14 @@ pub fn ask(path: &Path, instance: &str) -> Result<Option<Inheritance>> {
         let mut fds = fds.into_iter();
         let mut next = || fds.next().context("the running agent sent too few descriptors");
         match message {
-            Message::Namespace { v4, v6 } => standing.push(Standing {
+            Message::Namespace { v4, v6, dns4, dns6 } => standing.push(Standing {
                 netns: NetnsRef::of_file(File::from(next()?))?,
-                v4: v4.then(&mut next).transpose()?.map(TcpListener::from),
-                v6: v6.then(&mut next).transpose()?.map(TcpListener::from),
+                bound: Bound {
+                    v4: v4.then(&mut next).transpose()?.map(TcpListener::from),
+                    v6: v6.then(&mut next).transpose()?.map(TcpListener::from),
+                    dns4: dns4.then(&mut next).transpose()?.map(UdpSocket::from),
+                    dns6: dns6.then(&mut next).transpose()?.map(UdpSocket::from),
+                },
             }),
             Message::Metrics => metrics = Some(TcpListener::from(next()?)),
             Message::Complete => break,
@@ -203,10 +205,12 @@ fn hand_over(agent: &Agent, peer: BorrowedFd<'_>) -> Result<()> {
     let hello = Message::Hello { instance: agent.instance().to_owned(), version, schema: SCHEMA };
     send(peer, &hello, &[agent.ownership()])?;
     for standing in &*agent.standing() {
-        let Standing { netns, v4, v6 } = standing;
-        let mut fds = vec![netns.file().as_fd()];
+        let Bound { v4, v6, dns4, dns6 } = &standing.bound;
+        let mut fds = vec![standing.netns.file().as_fd()];
         fds.extend(v4.iter().chain(v6).map(AsFd::as_fd));
-        send(peer, &Message::Namespace { v4: v4.is_some(), v6: v6.is_some() }, &fds)?;
+        fds.extend(dns4.iter().chain(dns6).map(AsFd::as_fd));
+        let (v4, v6, dns4, dns6) = (v4.is_some(), v6.is_some(), dns4.is_some(), dns6.is_some());
+        send(peer, &Message::Namespace { v4, v6, dns4, dns6 }, &fds)?;
     }
     if let Some(metrics) = agent.metrics_listener() {
         send(peer, &Message::Metrics, &[metrics.as_fd()])?;
@@ -283,15 +287,17 @@ mod tests {
         let (a, b) = pair();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let netns = File::open("/proc/self/ns/net").unwrap();
-        let said = Message::Namespace { v4: true, v6: false };
-        send(a.as_fd(), &said, &[netns.as_fd(), listener.as_fd()]).unwrap();
+        let said = Message::Namespace { v4: true, v6: false, dns4: false, dns6: true };
+        let dns = UdpSocket::bind("[::1]:0").unwrap();
+        send(a.as_fd(), &said, &[netns.as_fd(), listener.as_fd(), dns.as_fd()]).unwrap();
         let (heard, fds) = receive(b.as_fd()).unwrap();
         assert_eq!(heard, said);
-        let [netns, copy]: [OwnedFd; 2] = fds.try_into().unwrap();
+        let [netns, copy, asked]: [OwnedFd; 3] = fds.try_into().unwrap();
         assert!(NetnsRef::of_file(netns.into()).unwrap().is_own());
         let copy = TcpListener::from(copy);
         assert_ne!(copy.as_raw_fd(), listener.as_raw_fd());
         assert_eq!(copy.local_addr().unwrap(), listener.local_addr().unwrap());
+        assert_eq!(UdpSocket::from(asked).local_addr().unwrap(), dns.local_addr().unwrap());
     }
 
     #[test]

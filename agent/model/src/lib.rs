@@ -29,8 +29,9 @@ pub use origin::{Monotonic, Origin};
 pub use placement::Placement;
 pub use reason::Reason;
 pub use record::{
-    AgentRecord, AgentState, CallBegin, CallEnd, Chunk, ConnectionRecord, Direction, EnrolmentChange, EnrolmentRecord,
-    Header, KernelDenial, KernelEvent, Latency, Outcome, PolicyChange, Record, RecordKind,
+    AgentRecord, AgentState, CallBegin, CallEnd, Chunk, ConnectionRecord, Direction, DnsRecord, DnsTransport,
+    EnrolmentChange, EnrolmentRecord, Header, KernelDenial, KernelEvent, Latency, Outcome, PolicyChange, Record,
+    RecordKind,
 };
 pub use service::{Service, ServiceError};
 pub use workload::{Executable, FailMode, Mode, Process, Workload, WorkloadName, WorkloadNameError};

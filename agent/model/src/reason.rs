@@ -85,6 +85,10 @@ reasons! {
     ClientGone = "client_gone", "The caller broke off.";
     /// The agent died during the call, which the next start closed.
     Interrupted = "interrupted", "The agent was stopped during the call.";
+    /// A question of DNS whose name is fit to carry data away: too long, a label too long, or too random.
+    DnsName = "dns_name", "The name asked for is too long or too random for a name, so it was not looked up.";
+    /// A question of DNS that is malformed, or of a kind that is not answered.
+    DnsQuestion = "dns_question", "The DNS question is malformed or of a kind that is not answered here.";
     /// The agent is shutting down.
     ShuttingDown = "shutting_down", "The agent is shutting down.";
     /// The kernel has no record of where the connection was going.

@@ -32,6 +32,8 @@ pub enum RecordKind {
     Enrolment(EnrolmentRecord),
     /// The kernel refused something.
     KernelDenial(KernelDenial),
+    /// A question of DNS was answered or refused.
+    Dns(Box<DnsRecord>),
     /// The policy set changed, or a change was refused.
     Policy(PolicyChange),
     /// The agent started, stopped or raised an alarm.
@@ -230,7 +232,7 @@ pub enum KernelEvent {
     Stale,
     /// No listener in the socket's network namespace.
     NoListener,
-    /// UDP other than DNS to the host's resolvers.
+    /// UDP other than DNS.
     Udp,
     /// A socket of a refused type or protocol.
     Protocol,
@@ -246,6 +248,8 @@ pub enum KernelEvent {
     Severed,
     /// Strict mode stands above the task's cgroup, which is not classified (yet).
     Unclassified,
+    /// DNS over TLS: TCP to port 853.
+    Dot,
 }
 
 /// A refusal by a kernel program.
@@ -276,6 +280,49 @@ pub struct KernelDenial {
     pub protocol: u32,
     /// Whether it was reported only (observe mode).
     pub observed: bool,
+}
+
+/// How a question of DNS came.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DnsTransport {
+    /// In a datagram.
+    Udp,
+    /// On a connection.
+    Tcp,
+}
+
+/// A question of DNS that the agent answered, or refused to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DnsRecord {
+    /// Workload's entity id.
+    pub workload: String,
+    /// Its session, where it is one of `callgate run`.
+    pub session: Option<SessionId>,
+    /// Process that asked.
+    pub process: Process,
+    /// Resolver that the workload asked, `ip:port`; the answer came from the agent.
+    pub destination: String,
+    /// How it was asked.
+    pub transport: DnsTransport,
+    /// Name asked for, lower case, masked; empty where no name could be read.
+    pub name: String,
+    /// Type asked for: `A`, `HTTPS`, `TYPE1234`; empty where none could be read.
+    pub query_type: String,
+    /// Answer's code: `NOERROR`, `NXDOMAIN`, `REFUSED`.
+    pub rcode: String,
+    /// Records in the answer.
+    pub answers: u32,
+    /// Parts of HTTPS and SVCB records that were taken out of it (`ech`, HTTP/3).
+    pub stripped: u32,
+    /// [`Reason::Permitted`], or why the question was refused.
+    pub reason: Reason,
+    /// Whether the refusal was recorded only (observe mode).
+    pub observed: bool,
+    /// Questions of this workload before this one that were answered or refused and, coming too fast, not recorded.
+    pub left_out: u64,
+    /// From the question to the answer. Unit: microseconds.
+    pub duration_us: u64,
 }
 
 /// A change of the policy set.

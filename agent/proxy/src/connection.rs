@@ -17,7 +17,7 @@ use crate::http::{self, Channel, Connect, ServerStream, Upstream, Version};
 use crate::opening::{self, Opening};
 use crate::relay::relay;
 use crate::replay::Replay;
-use crate::{Gate, dial, tls};
+use crate::{Gate, dial, dns, tls};
 
 /// Carries the connection that `origin` describes until it ends.
 pub(crate) async fn conduct(gate: Arc<Gate>, stream: TcpStream, origin: Origin) {
@@ -32,6 +32,12 @@ pub(crate) async fn conduct(gate: Arc<Gate>, stream: TcpStream, origin: Origin) 
     let process = attest(&gate, &origin, &workload).await;
     let connection = Arc::new(Connection::new(gate, workload, process, origin));
     let mut stream = Counted::new(stream, Arc::clone(&connection.traffic));
+    if dns::is_dns(&connection.origin) {
+        return match dns::serve_stream(&connection, stream).await {
+            Ok(()) => connection.ends(Outcome::Complete, Reason::Permitted),
+            Err(_) => connection.ends(Outcome::Cut, Reason::ClientGone),
+        };
+    }
     let wait = opening_wait(&connection);
     match opening::read(&mut stream, wait).await {
         Ok(Opening::Http1(first)) => {
@@ -53,7 +59,7 @@ pub(crate) async fn conduct(gate: Arc<Gate>, stream: TcpStream, origin: Origin) 
 }
 
 /// Who connected; hashing a new executable may take a while, so it leaves the runtime's threads alone.
-async fn attest(gate: &Arc<Gate>, origin: &Origin, workload: &Arc<Workload>) -> Process {
+pub(crate) async fn attest(gate: &Arc<Gate>, origin: &Origin, workload: &Arc<Workload>) -> Process {
     let attestor = Arc::clone(&gate.attestor);
     let (asked, enrolled) = (origin.clone(), Arc::clone(workload));
     match tokio::task::spawn_blocking(move || attestor.process(&asked, &enrolled.cgroup_path)).await {

@@ -12,7 +12,7 @@ use callgate_policy::PolicySet;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Ground, Masks, Metrics, Names, OwnPorts, Tallies, UpstreamTls, Workers};
+use crate::{Dns, Ground, Masks, Metrics, Names, OwnPorts, Tallies, UpstreamTls, Workers};
 
 /// The shared, read-only context of the data path.
 pub struct Gate {
@@ -36,6 +36,8 @@ pub struct Gate {
     pub recorder: Recorder,
     /// Proves names of plain-text calls.
     pub names: Names,
+    /// Answers questions of DNS.
+    pub dns: Dns,
     /// Ports that no workload may reach through us.
     pub own_ports: OwnPorts,
     /// Counters.

@@ -10,6 +10,9 @@ pub trait Ground: Send + Sync + 'static {
     /// Takes the record of where the connection from `peer` was going. None: it was never redirected by us, close it.
     fn origin(&self, netns: NetnsCookie, peer: SocketAddr) -> Option<Origin>;
 
+    /// Who sent the datagram of DNS that was just read from `peer`. None: nobody that is known, drop it.
+    fn asker(&self, netns: NetnsCookie, peer: SocketAddr) -> Option<Origin>;
+
     /// Makes a non-blocking TCP socket inside the network namespace, in the agent's own cgroup.
     ///
     /// # Errors

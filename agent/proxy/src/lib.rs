@@ -8,6 +8,7 @@
 mod connection;
 mod counted;
 mod dial;
+mod dns;
 mod facts;
 mod gate;
 mod ground;
@@ -25,6 +26,7 @@ mod tally;
 mod tls;
 mod workers;
 
+pub use dns::{Dns, DnsListener};
 pub use gate::{Gate, Limits};
 pub use ground::Ground;
 pub use listener::{Listener, Pulse};

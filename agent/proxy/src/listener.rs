@@ -17,10 +17,10 @@ use crate::{Gate, connection};
 
 /// How often an idle accept loop shows that it turns.
 /// Source: a tenth of the kernel's default bound of 2 s leaves room for a busy machine.
-const TICK: Duration = Duration::from_millis(200);
+pub(crate) const TICK: Duration = Duration::from_millis(200);
 
 /// Pause after a failed accept (out of descriptors, mostly), so that the loop does not spin.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
 /// When an accept loop last turned.
 #[derive(Debug)]
@@ -30,11 +30,11 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { start: Instant::now(), last_ms: AtomicU64::new(0) }
     }
 
-    fn tick(&self) {
+    pub(crate) fn tick(&self) {
         self.last_ms.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 

@@ -1,9 +1,10 @@
 //! What maskers go by: the rules of each answer of policy, made once, and those of the record.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use callgate_mask::{Detectors, PseudonymKey, Rules};
+use callgate_mask::{Detectors, PseudonymKey, Rules, mask_text_by};
 use callgate_model::{MaskKinds, MaskPlace, Masking};
 
 /// Most rules that are kept. Source: ours; policies name a handful of combinations.
@@ -46,6 +47,11 @@ impl Masks {
             places: masking.places.iter().map(|(place, _)| place.clone()).collect(),
             all: masking.kinds().covers(self.all()),
         }
+    }
+
+    /// A text as records hold it.
+    pub(crate) fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        mask_text_by(&self.recorded, text)
     }
 
     /// Every kind there is.

@@ -1,7 +1,6 @@
 //! What a [`Redirect`](crate::Redirect) is told.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,12 +16,10 @@ pub struct Config {
     pub log_level: LogLevel,
     /// Age at which the heartbeat counts as stale, and every new connection is refused.
     pub stale_after: Duration,
-    /// Addresses to which DNS over UDP passes. At most 64.
-    pub resolvers: Vec<IpAddr>,
 }
 
 impl Config {
-    /// An instance with the defaults: bpffs at `/sys/fs/bpf`, no kernel log, stale after 2 s, no resolver.
+    /// An instance with the defaults: bpffs at `/sys/fs/bpf`, no kernel log, stale after 2 s.
     #[must_use]
     pub fn new(instance: impl Into<String>) -> Self {
         Self {
@@ -30,7 +27,6 @@ impl Config {
             bpffs: PathBuf::from("/sys/fs/bpf"),
             log_level: LogLevel::Off,
             stale_after: Duration::from_secs(2),
-            resolvers: Vec::new(),
         }
     }
 }

@@ -63,9 +63,6 @@ pub enum RedirectError {
         /// Why.
         source: Box<MapError>,
     },
-    /// More resolvers than the kernel programs can hold.
-    #[error("{0} resolvers are configured, at most 64 can be: shorten the list")]
-    TooManyResolvers(usize),
     /// The cgroup cannot be opened.
     #[error("cannot open cgroup `{path}`: {source}")]
     Cgroup {

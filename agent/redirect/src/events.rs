@@ -111,5 +111,6 @@ fn kind(cause: Refusal) -> KernelEvent {
         Refusal::OwnPort => KernelEvent::OwnPort,
         Refusal::Foreign => KernelEvent::Foreign,
         Refusal::Unclassified => KernelEvent::Unclassified,
+        Refusal::Dot => KernelEvent::Dot,
     }
 }

@@ -6,6 +6,9 @@
 //! [`Redirect::attest`] puts back what others took. It never decides by policy and never reads payload. The programs
 //! themselves are in `ebpf/redirect`.
 //!
+//! Datagrams to port 53 of any address come to [`Listeners::dns4`] and [`Listeners::dns6`], and [`Redirect::asker`]
+//! tells who sent one. The workload sees the answer come from the address that it asked.
+//!
 //! The order that leaves no gap: [`Redirect::load`], [`Redirect::listen`] for the namespaces to come, accept loops,
 //! [`Redirect::beat`], and then [`Redirect::enrol`]. The kernel refuses whatever comes before its turn:
 //!
@@ -13,7 +16,7 @@
 //! | --- | --- |
 //! | no heartbeat for [`Config::stale_after`] | `EHOSTUNREACH` |
 //! | no living listener in the socket's namespace | `ECONNREFUSED` |
-//! | UDP other than DNS to [`Config::resolvers`] | `EACCES` |
+//! | UDP other than DNS, DNS over TLS (TCP port 853) | `EACCES` |
 //! | `socket()` of anything but TCP and UDP | `EPROTONOSUPPORT` |
 //! | our own listener as destination | `EADDRNOTAVAIL` |
 //! | a task outside of the enrolled cgroup using a socket from inside | `EPERM` |
@@ -23,6 +26,7 @@
     reason = "bpf(2), setns(2) and the ring buffer have no safe interface; each block says why it holds"
 )]
 
+mod askers;
 mod attest;
 mod cgroup;
 mod config;
@@ -46,7 +50,7 @@ pub use callgate_ebpf_common::{Refusal, SCHEMA};
 pub use config::{Config, LogLevel, UnknownLogLevel};
 pub use error::RedirectError;
 pub use events::Events;
-pub use listen::{Listeners, NetnsSockets};
+pub use listen::{Bound, Listeners, NetnsSockets};
 pub use logs::KernelLogs;
 pub use netns::NetnsRef;
 pub use pins::{end_enrolment, instances, remove_idle_pins, remove_pins};

@@ -38,6 +38,8 @@ pub const WORKLOAD: &[Hook] = &[
     hook("tcp_states", bpf_attach_type::BPF_CGROUP_SOCK_OPS),
     hook("getpeername4", bpf_attach_type::BPF_CGROUP_INET4_GETPEERNAME),
     hook("getpeername6", bpf_attach_type::BPF_CGROUP_INET6_GETPEERNAME),
+    hook("recvmsg4", bpf_attach_type::BPF_CGROUP_UDP4_RECVMSG),
+    hook("recvmsg6", bpf_attach_type::BPF_CGROUP_UDP6_RECVMSG),
     hook("connect4", bpf_attach_type::BPF_CGROUP_INET4_CONNECT),
     hook("connect6", bpf_attach_type::BPF_CGROUP_INET6_CONNECT),
     hook("sendmsg4", bpf_attach_type::BPF_CGROUP_UDP4_SENDMSG),

@@ -2,15 +2,10 @@
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData, MapError};
-use callgate_ebpf_common::{
-    Address, Enrolment, Marker, OriginRecord, Ports, RESOLVERS_MAX, Settings, SocketState, TupleKey,
-};
+use callgate_ebpf_common::{Enrolment, Marker, OriginRecord, Ports, Settings, SocketState, TupleKey};
 
 use crate::RedirectError;
 use crate::pins::Pins;
-
-/// Most resolvers, as a count.
-pub const RESOLVERS: usize = RESOLVERS_MAX as usize;
 
 /// Pinned maps with the sizes of their keys and values. Must say what `ebpf/redirect/src/maps.rs` says.
 const LAYOUT: [(&str, usize, usize); 10] = [
@@ -18,8 +13,8 @@ const LAYOUT: [(&str, usize, usize); 10] = [
     ("HEARTBEAT", 4, 8),
     ("ENROLMENTS", 8, size_of::<Enrolment>()),
     ("LISTENERS", 8, size_of::<Ports>()),
-    ("RESOLVERS", size_of::<Address>(), 4),
     ("ORIGINS", size_of::<TupleKey>(), size_of::<OriginRecord>()),
+    ("ASKERS", size_of::<TupleKey>(), size_of::<OriginRecord>()),
     ("EVENTS", 0, 0),
     ("STATS", 4, 8),
     ("SOCKETS", 4, size_of::<SocketState>()),

@@ -13,27 +13,35 @@ use tracing::{debug, warn};
 use crate::RedirectError;
 use crate::syscall::{monotonic, take_record};
 
-/// Age at which a record that nobody took belongs to no connection that could still be accepted.
-/// Source: the kernel half's `ABANDONED_NS`.
-const ABANDONED: Duration = Duration::from_secs(60);
+/// When records are forgotten that nobody took.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Age at which one belongs to nothing that could still be accepted or read.
+    pub abandoned: Duration,
+    /// Time between two looks.
+    pub sweep: Duration,
+}
 
-/// Time between two looks for abandoned records.
-const SWEEP: Duration = Duration::from_secs(30);
+impl Patience {
+    /// Source: the kernel half's `ABANDONED_NS`.
+    pub const CONNECTIONS: Self = Self { abandoned: Duration::from_secs(60), sweep: Duration::from_secs(30) };
+}
 
-/// Map `ORIGINS`.
+/// Map `ORIGINS`, or one like it.
 #[derive(Debug)]
 pub struct Origins {
     map: HashMap<MapData, TupleKey, OriginRecord>,
     fd: std::os::fd::OwnedFd,
     swept: Mutex<Duration>,
+    patience: Patience,
 }
 
 impl Origins {
-    pub fn new(map: MapData) -> Result<Self, RedirectError> {
-        let failed = |source: MapError| RedirectError::Map { map: "ORIGINS", source: Box::new(source) };
+    pub fn new(map: MapData, name: &'static str, patience: Patience) -> Result<Self, RedirectError> {
+        let failed = |source: MapError| RedirectError::Map { map: name, source: Box::new(source) };
         let fd = map.fd().as_fd().try_clone_to_owned().map_err(|error| failed(MapError::IoError(error)))?;
         let map = aya::maps::Map::from_map_data(map).and_then(HashMap::try_from).map_err(failed)?;
-        Ok(Self { map, fd, swept: Mutex::new(monotonic()) })
+        Ok(Self { map, fd, swept: Mutex::new(monotonic()), patience })
     }
 
     /// Takes the record of the connection that `peer` opened.
@@ -53,6 +61,11 @@ impl Origins {
         Some(origin(&record))
     }
 
+    /// Takes the record of `key` as it is.
+    pub fn take_record(&self, key: &TupleKey) -> Option<OriginRecord> {
+        take_record(self.fd.as_fd(), key).ok()
+    }
+
     /// Forgets everything: for when no living socket can be behind any record.
     pub fn clear(&self) {
         for key in self.map.keys().flatten() {
@@ -65,17 +78,19 @@ impl Origins {
         self.map.keys().flatten().count()
     }
 
-    /// Every [`SWEEP`], forgets what was abandoned: connections whose accept queue died, or overflowed.
+    /// Every [`Patience::sweep`], forgets what was abandoned: connections whose accept queue died, or overflowed.
     pub fn sweep(&self) {
         let now = monotonic();
         {
             let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-            if now.saturating_sub(*swept) < SWEEP {
+            if now.saturating_sub(*swept) < self.patience.sweep {
                 return;
             }
             *swept = now;
         }
-        let old = |record: &OriginRecord| now.saturating_sub(Duration::from_nanos(record.connected_ns)) > ABANDONED;
+        let old = |record: &OriginRecord| {
+            now.saturating_sub(Duration::from_nanos(record.stored_ns)) > self.patience.abandoned
+        };
         for (key, record) in self.map.iter().flatten() {
             // A young record may have come in place of the old one since: its connection is refused, not mixed up.
             if old(&record) && take_record(self.fd.as_fd(), &key).is_ok() {
@@ -85,7 +100,7 @@ impl Origins {
     }
 }
 
-fn origin(record: &OriginRecord) -> Origin {
+pub fn origin(record: &OriginRecord) -> Origin {
     Origin {
         destination: SocketAddr::new(IpAddr::from(record.destination), record.port),
         enrolled: CgroupId(record.enrolled),

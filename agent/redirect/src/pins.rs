@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn the_schema_is_in_the_path() {
         let pins = Pins::new(Path::new("/sys/fs/bpf"), "agent").unwrap();
-        assert_eq!(pins.map("STATS"), Path::new("/sys/fs/bpf/callgate/v1/agent/maps/STATS"));
-        assert_eq!(pins.links(CgroupId(7)), Path::new("/sys/fs/bpf/callgate/v1/agent/links/7"));
+        assert_eq!(pins.map("STATS"), Path::new("/sys/fs/bpf/callgate/v2/agent/maps/STATS"));
+        assert_eq!(pins.links(CgroupId(7)), Path::new("/sys/fs/bpf/callgate/v2/agent/links/7"));
     }
 }

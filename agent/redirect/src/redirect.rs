@@ -1,7 +1,7 @@
 //! The owner of the kernel programs of one instance.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,16 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, SkStorage};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
-use callgate_ebpf_common::{
-    Address, Enrolment, MODE_ENFORCE, MODE_EXEMPT, MODE_OBSERVE, MODE_STRICT, Marker, SCHEMA, Settings,
-};
+use callgate_ebpf_common::{Enrolment, MODE_ENFORCE, MODE_EXEMPT, MODE_OBSERVE, MODE_STRICT, Marker, SCHEMA, Settings};
 use callgate_model::{CgroupId, Mode, NetnsCookie, Origin};
 
+use crate::askers::Askers;
 use crate::attest::{Kept, Programs};
 use crate::cgroup::Cgroup;
 use crate::links::Hook;
-use crate::listen::{self, PortsMap, Registered};
-use crate::origins::Origins;
+use crate::listen::{self, Bound, PortsMap, Registered};
+use crate::origins::{Origins, Patience};
 use crate::pins::{self, Owned, Pins};
 use crate::syscall::monotonic;
 use crate::{Config, Events, KernelLogs, Listeners, NetnsRef, RedirectError, Stats, links, maps};
@@ -37,6 +36,7 @@ pub struct Redirect {
     ports: PortsMap,
     markers: Mutex<SkStorage<MapData, Marker>>,
     origins: Origins,
+    askers: Askers,
     stats: PerCpuArray<MapData, u64>,
     logs: Mutex<Option<KernelLogs>>,
     owned: Owned,
@@ -73,9 +73,6 @@ impl Redirect {
         own: impl FnOnce(&Pins) -> Result<Owned, RedirectError>,
     ) -> Result<Self, RedirectError> {
         let pins = Pins::new(&config.bpffs, &config.instance)?;
-        if config.resolvers.len() > maps::RESOLVERS {
-            return Err(RedirectError::TooManyResolvers(config.resolvers.len()));
-        }
         pins::mount_bpffs(&config.bpffs)?;
         let owned = own(&pins)?;
         let mut object = load_object(&pins, config)?;
@@ -89,7 +86,8 @@ impl Redirect {
                 shared: AtomicBool::new(false),
             }),
             markers: Mutex::new(maps::take(&mut object, "MARKERS")?),
-            origins: Origins::new(open(&pins, "ORIGINS")?)?,
+            origins: Origins::new(open(&pins, "ORIGINS")?, "ORIGINS", Patience::CONNECTIONS)?,
+            askers: Askers::new(Origins::new(open(&pins, "ASKERS")?, "ASKERS", Patience::DATAGRAMS)?),
             stats: maps::take(&mut object, "STATS")?,
             logs: Mutex::new(KernelLogs::of(&mut object)),
             object: Mutex::new(object),
@@ -101,14 +99,15 @@ impl Redirect {
         Ok(redirect)
     }
 
-    /// Opens a listener on 127.0.0.1 and one on ::1 in a network namespace, and tells the programs of them.
+    /// Opens a listener on 127.0.0.1 and one on ::1 in a network namespace, and beside each a socket for DNS, and tells
+    /// the programs of them.
     ///
     /// # Errors
     /// [`RedirectError::Netns`] when neither can be opened, [`RedirectError::Map`].
     pub fn listen(&self, netns: &NetnsRef) -> Result<Listeners, RedirectError> {
         listen::open(netns, &self.ports, |listener| {
             let mark = Marker { version: SCHEMA };
-            lock(&self.markers).insert(listener, mark, 0).map_err(failed("MARKERS"))
+            lock(&self.markers).insert(&listener, mark, 0).map_err(failed("MARKERS"))
         })
     }
 
@@ -116,13 +115,8 @@ impl Redirect {
     ///
     /// # Errors
     /// [`RedirectError::Netns`], [`RedirectError::Map`].
-    pub fn adopt(
-        &self,
-        netns: &NetnsRef,
-        v4: Option<TcpListener>,
-        v6: Option<TcpListener>,
-    ) -> Result<Listeners, RedirectError> {
-        listen::adopt(netns, v4, v6, &self.ports)
+    pub fn adopt(&self, netns: &NetnsRef, bound: Bound) -> Result<Listeners, RedirectError> {
+        listen::adopt(netns, bound, &self.ports)
     }
 
     /// What makes this process the instance's only one: a successor that is given it may [`take over`](Self::take_over).
@@ -241,10 +235,20 @@ impl Redirect {
         self.origins.take(netns, peer)
     }
 
-    /// Redirected connections that were not accepted yet.
+    /// Who sent the datagram that a socket for DNS in `netns` has just read from `peer`. None: nobody whose datagrams
+    /// were redirected, or one of two that cannot be told apart. Drop it.
+    ///
+    /// Call it once for each datagram, soon after it was read. [`Origin::destination`] is the resolver that was asked;
+    /// of a socket that asks several at once, perhaps another one of them.
+    #[must_use]
+    pub fn asker(&self, netns: NetnsCookie, peer: SocketAddr) -> Option<Origin> {
+        self.askers.of(netns, peer)
+    }
+
+    /// Redirected connections that were not accepted yet, and senders of datagrams that were not read.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.origins.len()
+        self.origins.len() + self.askers.notes.len()
     }
 
     /// Tells the programs that the agent lives. Call it well within [`Config::stale_after`], from a task that has just
@@ -254,6 +258,7 @@ impl Redirect {
     /// [`RedirectError::Map`].
     pub fn beat(&self) -> Result<(), RedirectError> {
         self.origins.sweep();
+        self.askers.notes.sweep();
         let now = u64::try_from(monotonic().as_nanos()).unwrap_or(u64::MAX);
         lock(&self.heartbeat).set(0, now, 0).map_err(failed("HEARTBEAT"))
     }
@@ -324,24 +329,14 @@ impl Redirect {
                 self.forget(id)?;
             }
         }
+        self.askers.notes.clear();
         Ok(())
     }
 
     fn tell(&self, config: &Config) -> Result<(), RedirectError> {
         let stale_ns = u64::try_from(config.stale_after.as_nanos()).unwrap_or(u64::MAX);
         let mut settings: Array<MapData, Settings> = typed(open(&self.pins, "SETTINGS")?, "SETTINGS")?;
-        settings.set(0, Settings { stale_ns }, 0).map_err(failed("SETTINGS"))?;
-
-        let mut resolvers: HashMap<MapData, Address, u32> = typed(open(&self.pins, "RESOLVERS")?, "RESOLVERS")?;
-        let wanted: Vec<Address> = config.resolvers.iter().map(|ip| Address::from(*ip)).collect();
-        let old: Vec<Address> = resolvers.keys().flatten().filter(|known| !wanted.contains(known)).collect();
-        for gone in old {
-            resolvers.remove(&gone).or_else(absent).map_err(failed("RESOLVERS"))?;
-        }
-        for resolver in wanted {
-            resolvers.insert(resolver, 1, 0).map_err(failed("RESOLVERS"))?;
-        }
-        Ok(())
+        settings.set(0, Settings { stale_ns }, 0).map_err(failed("SETTINGS"))
     }
 
     /// Two instances on one line of cgroups would redirect to each other. Within one instance nesting is fine: the

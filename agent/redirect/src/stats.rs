@@ -8,7 +8,7 @@ use callgate_ebpf_common::{Refusal, Stat};
 pub struct Stats {
     /// TCP connections sent to a listener of ours.
     pub redirected: u64,
-    /// DNS datagrams, or `connect()` of datagram sockets, let through to a resolver.
+    /// DNS datagrams, or `connect()` of datagram sockets, sent to our resolver.
     pub dns: u64,
     /// Things let through in observe mode that would have been refused.
     pub observed: u64,

@@ -55,6 +55,8 @@ kinds! {
     Enrolment = "enrolment";
     /// The kernel refused something.
     KernelDenial = "kernel_denial";
+    /// A question of DNS was answered or refused.
+    Dns = "dns";
     /// The policy set changed.
     Policy = "policy";
     /// The agent about itself.

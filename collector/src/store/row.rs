@@ -62,6 +62,12 @@ impl Row {
                 row.about.workload = named(&denial.workload);
                 row.about.verdict = Some(Verdict::Deny);
             }
+            RecordKind::Dns(dns) => {
+                row.about.session = dns.session;
+                row.about.workload = named(&dns.workload);
+                row.about.verdict = Some(if dns.reason == Reason::Permitted { Verdict::Allow } else { Verdict::Deny });
+                row.reason = Some(dns.reason);
+            }
             RecordKind::Policy(_) | RecordKind::Agent(_) => {}
         }
         row

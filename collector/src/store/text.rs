@@ -36,6 +36,13 @@ pub(crate) fn searchable(record: &Record) -> String {
         RecordKind::KernelDenial(denial) => {
             add(&mut text, &[&denial.workload, &denial.destination, &denial.cgroup_path])
         }
+        RecordKind::Dns(dns) => {
+            add(
+                &mut text,
+                &[&dns.workload, &dns.name, &dns.query_type, &dns.rcode, &dns.destination, dns.reason.as_str()],
+            );
+            process(&mut text, &dns.process);
+        }
         RecordKind::Policy(change) => add(&mut text, &[&change.policy_set, &change.refused]),
         RecordKind::Agent(agent) => add(&mut text, &[&agent.version, &agent.detail]),
     }

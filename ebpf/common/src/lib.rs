@@ -14,9 +14,7 @@ mod stats;
 
 pub use address::Address;
 pub use event::Event;
-pub use maps::{
-    Enrolment, MODE_ENFORCE, MODE_EXEMPT, MODE_OBSERVE, MODE_STRICT, Marker, Ports, RESOLVERS_MAX, Settings, Window,
-};
+pub use maps::{Enrolment, MODE_ENFORCE, MODE_EXEMPT, MODE_OBSERVE, MODE_STRICT, Marker, Ports, Settings, Window};
 pub use origin::{OriginRecord, Phase, SocketState, TupleKey};
 pub use refusal::Refusal;
 pub use stats::{STATS, Stat};
@@ -25,7 +23,7 @@ pub use stats::{STATS, Stat};
 ///
 /// Raise it when any type of this crate, or the meaning of a map, changes: a newer agent then never reads an older
 /// agent's maps, and enrols beside it instead.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// How many levels of the cgroup tree below its root the programs look at. Unit: levels.
 /// Source: Kubernetes with systemd in a nested container runtime reaches 11; the verifier would accept more.

@@ -1,7 +1,5 @@
 //! Values of the maps by which the agent steers the programs.
 
-use crate::Address;
-
 /// What the programs are told once. Map `SETTINGS`, one entry: the agent writes at load, programs read.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,8 +36,10 @@ pub struct Ports {
     pub v4: u16,
     /// TCP port on ::1, in host order; 0: none.
     pub v6: u16,
-    /// Zero.
-    pub padding: u32,
+    /// UDP port on 127.0.0.1 where DNS is answered, in host order; 0: none.
+    pub dns4: u16,
+    /// UDP port on ::1 where DNS is answered, in host order; 0: none.
+    pub dns6: u16,
 }
 
 /// Present on a socket that is a listener of ours. Map `MARKERS` (socket storage): the agent writes, programs look.
@@ -63,15 +63,11 @@ pub struct Window {
     pub reports: u64,
 }
 
-/// Most resolvers that can be told to the programs. Map `RESOLVERS`, key: [`Address`], value: 1.
-pub const RESOLVERS_MAX: u32 = 64;
-
 const _: () = assert!(size_of::<Settings>() == 8);
 const _: () = assert!(size_of::<Enrolment>() == 8);
 const _: () = assert!(size_of::<Ports>() == 8);
 const _: () = assert!(size_of::<Marker>() == 4);
 const _: () = assert!(size_of::<Window>() == 16);
-const _: () = assert!(size_of::<Address>() == 16);
 
 #[cfg(feature = "user")]
 #[expect(unsafe_code, reason = "aya's marker for plain data")]

@@ -2,10 +2,11 @@
 
 use crate::Address;
 
-/// How a redirected connection is found from its accepting end. Key of map `ORIGINS`.
+/// How a redirected connection, or a question of DNS, is found from its accepting end. Key of maps `ORIGINS`, `ASKERS`.
 ///
-/// The sockops program writes (before the SYN leaves), the agent reads: a peer address in one network namespace, as
-/// the accepted socket shows it. The listener's own address is left out: there is one per namespace and family.
+/// The programs write (sockops before the SYN leaves, egress before a datagram does), the agent reads: a peer address
+/// in one network namespace, as the accepting socket shows it. The listener's own address is left out: there is one
+/// per namespace and family.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TupleKey {
@@ -19,9 +20,10 @@ pub struct TupleKey {
     pub padding: u32,
 }
 
-/// What `connect()` knew. Value of map `ORIGINS`, and part of [`SocketState`].
+/// What `connect()` or `sendmsg()` knew. Value of maps `ORIGINS` and `ASKERS`, and part of [`SocketState`].
 ///
-/// connect4/6 write, sockops copies it into `ORIGINS`, the agent takes it from there; getpeername4/6 read.
+/// connect4/6 and sendmsg4/6 write, sockops and egress copy it into the maps, the agent takes it from there;
+/// getpeername4/6 and recvmsg4/6 read.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OriginRecord {
@@ -35,8 +37,10 @@ pub struct OriginRecord {
     pub netns: u64,
     /// Cookie of the socket.
     pub socket: u64,
-    /// When `connect()` ran, `CLOCK_MONOTONIC`. Unit: nanoseconds.
+    /// When `connect()` or `sendmsg()` ran, `CLOCK_MONOTONIC`. Unit: nanoseconds.
     pub connected_ns: u64,
+    /// When it was put into a map, `CLOCK_MONOTONIC`. Unit: nanoseconds.
+    pub stored_ns: u64,
     /// Process (thread group) in the initial pid namespace.
     pub pid: u32,
     /// Effective uid in the initial user namespace.
@@ -45,20 +49,26 @@ pub struct OriginRecord {
     pub gid: u32,
     /// Port dialled, in host order.
     pub port: u16,
-    /// Not 0: another connection with the same key was still waiting, so this record may not be believed.
+    /// Not 0: another socket's record with the same key was still waiting, so this one may not be believed.
     pub contested: u16,
+    /// How many datagrams the record stands for; 0 for a connection.
+    pub pending: u32,
+    /// Zero.
+    pub padding: u32,
 }
 
 /// What is remembered with a client's socket. Map `SOCKETS` (socket storage): programs alone read and write.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SocketState {
-    /// Of the last `connect()` that was redirected.
+    /// Of the last `connect()`, or datagram of DNS, that was redirected.
     pub origin: OriginRecord,
+    /// Where a datagram socket was connected to, as the application asked for it.
+    pub peer: Address,
+    /// Its port, in host order.
+    pub peer_port: u32,
     /// A [`Phase`].
     pub phase: u32,
-    /// Zero.
-    pub padding: u32,
 }
 
 /// How far a client's socket has come.
@@ -71,15 +81,15 @@ pub enum Phase {
     Rewritten = 1,
     /// The record is in `ORIGINS`: packets may leave.
     Recorded = 2,
-    /// A datagram socket that sends to a resolver: each datagram is judged by sendmsg4/6.
+    /// A datagram socket that asks our resolver: egress lets nothing else of it leave.
     Dns = 3,
     /// Let through and reported, as its enrolment observes: egress need not report each packet of it.
     Observed = 4,
 }
 
 const _: () = assert!(size_of::<TupleKey>() == 32);
-const _: () = assert!(size_of::<OriginRecord>() == 72);
-const _: () = assert!(size_of::<SocketState>() == 80);
+const _: () = assert!(size_of::<OriginRecord>() == 88);
+const _: () = assert!(size_of::<SocketState>() == 112);
 
 #[cfg(feature = "user")]
 #[expect(unsafe_code, reason = "aya's marker for plain data")]

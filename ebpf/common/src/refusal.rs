@@ -13,6 +13,7 @@
 /// | `Foreign` | `EPERM` | permanent |
 /// | `Exhausted` | `ENOBUFS` | transient: tries again later |
 /// | `Unclassified` | `ENETUNREACH` | transient, as before the network is up: tries again later |
+/// | `Dot` | `EACCES` | permanent: resolvers fall back to plain DNS, which the agent answers |
 ///
 /// The numbers are written into [`Event::cause`](crate::Event::cause): append, never renumber.
 #[repr(u32)]
@@ -22,7 +23,7 @@ pub enum Refusal {
     Stale = 1,
     /// No living listener of ours in the socket's network namespace: the agent is dead, or not ready there.
     NoListener = 2,
-    /// UDP other than DNS to a configured resolver.
+    /// UDP other than DNS.
     Udp = 3,
     /// A socket that is neither TCP nor UDP.
     Protocol = 4,
@@ -36,11 +37,13 @@ pub enum Refusal {
     Exhausted = 8,
     /// Strict mode stands above the task's cgroup, which is neither enrolled nor exempt (yet).
     Unclassified = 9,
+    /// DNS over TLS (TCP port 853), which no resolver of ours could look into.
+    Dot = 10,
 }
 
 impl Refusal {
     /// Every cause, in order of number.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Stale,
         Self::NoListener,
         Self::Udp,
@@ -50,6 +53,7 @@ impl Refusal {
         Self::Foreign,
         Self::Exhausted,
         Self::Unclassified,
+        Self::Dot,
     ];
 
     /// The errno that the application sees; positive. For `Egress`: the one that a datagram's sender sees.
@@ -59,7 +63,7 @@ impl Refusal {
         match self {
             Self::Stale => 113,
             Self::NoListener => 111,
-            Self::Udp => 13,
+            Self::Udp | Self::Dot => 13,
             Self::Protocol => 93,
             Self::Egress | Self::Foreign => 1,
             Self::OwnPort => 99,

@@ -13,7 +13,7 @@ pub const STATS: u32 = 32;
 pub enum Stat {
     /// TCP connections sent to a listener of ours.
     Redirected = 0,
-    /// DNS datagrams, or `connect()` of datagram sockets, let through to a resolver.
+    /// DNS datagrams, or `connect()` of datagram sockets, sent to our resolver.
     Dns = 1,
     /// Refusals and observations that found no room in the ring buffer, or came too fast.
     EventsLost = 2,
@@ -32,4 +32,4 @@ impl Stat {
     }
 }
 
-const _: () = assert!(Stat::refused(Refusal::Unclassified) < STATS);
+const _: () = assert!(Stat::refused(Refusal::Dot) < STATS);

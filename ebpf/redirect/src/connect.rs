@@ -1,4 +1,4 @@
-//! `connect()`: TCP goes to our listener, everything else is refused.
+//! `connect()`: TCP goes to our listener, DNS over UDP to our resolver, everything else is refused.
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::bpf_sock;
@@ -9,8 +9,8 @@ use aya_log_ebpf::debug;
 use callgate_ebpf_common::{OriginRecord, Phase, Refusal, Stat};
 
 use crate::caller::Caller;
-use crate::context::{Attempt, Family, read, rewrite, socket};
-use crate::report::{PASS, refuse, refuse_unless_observed};
+use crate::context::{Attempt, DOT_PORT, Family, read, rewrite, socket};
+use crate::report::{PASS, REFUSE, refuse, refuse_unless_observed};
 use crate::{datagram, listener, maps};
 
 const SOL_SOCKET: i32 = 1;
@@ -35,10 +35,14 @@ fn gate(ctx: &SockAddrContext, family: Family) -> i32 {
         return refuse(ctx, &caller, &attempt, Refusal::Foreign);
     }
     if attempt.is_udp() {
-        return datagram::judge(ctx, &caller, &attempt);
+        return datagram::judge(ctx, family, &caller, &attempt, true);
     }
     if !attempt.is_tcp() {
         return refuse_unless_observed(ctx, &caller, &attempt, Refusal::Protocol);
+    }
+    // Encrypted questions to a resolver of the workload's choice; what observes is redirected as any other.
+    if attempt.port == DOT_PORT && refuse_unless_observed(ctx, &caller, &attempt, Refusal::Dot) != PASS {
+        return REFUSE;
     }
     redirect(ctx, family, &caller, &attempt)
 }
@@ -58,19 +62,7 @@ fn redirect(ctx: &SockAddrContext, family: Family, caller: &Caller, attempt: &At
         return refuse(ctx, caller, attempt, Refusal::Exhausted);
     }
     unsafe {
-        (*state).origin = OriginRecord {
-            destination: attempt.to,
-            enrolled: caller.enrolled,
-            cgroup: caller.cgroup,
-            netns: attempt.netns,
-            socket: bpf_get_socket_cookie(ctx.as_ptr()),
-            connected_ns: bpf_ktime_get_ns(),
-            pid: caller.pid,
-            uid: caller.uid,
-            gid: caller.gid,
-            port: attempt.port,
-            contested: 0,
-        };
+        (*state).origin = origin(ctx, caller, attempt);
         (*state).phase = Phase::Rewritten as u32;
     }
     unbind_from_device(ctx);
@@ -78,6 +70,27 @@ fn redirect(ctx: &SockAddrContext, family: Family, caller: &Caller, attempt: &At
     maps::count_one(Stat::Redirected);
     debug!(ctx, "redirected pid {} port {} to {}", caller.pid, attempt.port, port);
     PASS
+}
+
+/// Who asks, and for what.
+#[inline(always)]
+pub fn origin(ctx: &SockAddrContext, caller: &Caller, attempt: &Attempt) -> OriginRecord {
+    OriginRecord {
+        destination: attempt.to,
+        enrolled: caller.enrolled,
+        cgroup: caller.cgroup,
+        netns: attempt.netns,
+        socket: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
+        connected_ns: unsafe { bpf_ktime_get_ns() },
+        stored_ns: 0,
+        pid: caller.pid,
+        uid: caller.uid,
+        gid: caller.gid,
+        port: attempt.port,
+        contested: 0,
+        pending: 0,
+        padding: 0,
+    }
 }
 
 /// Whether this same `connect()` was redirected a moment ago, by the program's other instance.
@@ -92,7 +105,7 @@ fn already_rewritten(ctx: &SockAddrContext, caller: &Caller) -> bool {
 
 /// A socket that is tied to eth0 (`curl --interface`) cannot reach loopback. Should this fail, the connection does.
 #[inline(always)]
-fn unbind_from_device(ctx: &SockAddrContext) {
+pub fn unbind_from_device(ctx: &SockAddrContext) {
     let sk: *mut bpf_sock = socket(ctx);
     if unsafe { read(&raw const (*sk).bound_dev_if) } == 0 {
         return;

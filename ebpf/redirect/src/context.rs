@@ -15,6 +15,8 @@ pub const SOCK_DGRAM: u32 = 2;
 pub const IPPROTO_TCP: u32 = 6;
 pub const IPPROTO_UDP: u32 = 17;
 pub const DNS_PORT: u16 = 53;
+/// DNS over TLS. Source: RFC 7858.
+pub const DOT_PORT: u16 = 853;
 
 /// Which fields of the context hold the address.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,6 +50,13 @@ impl Attempt {
                 protocol: read(&raw const (*sa).protocol),
             }
         }
+    }
+
+    /// The address and port that the context holds, as they stand there.
+    #[inline(always)]
+    pub fn named(ctx: &SockAddrContext, family: Family) -> (Address, u16) {
+        let sa = ctx.sock_addr;
+        unsafe { (address(sa, family), u16::from_be(read(&raw const (*sa).user_port) as u16)) }
     }
 
     #[inline(always)]

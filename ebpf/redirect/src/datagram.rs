@@ -1,12 +1,17 @@
-//! Datagrams: DNS to a configured resolver passes as it is, all else is refused at once.
+//! Datagrams: DNS goes to our resolver, whichever one was asked; all else is refused at once.
+//!
+//! Here the destination is given another address; that nothing else leaves, whatever a message's control data says of
+//! its device or route, is seen to at egress ([`question`](crate::question)).
 
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use callgate_ebpf_common::{Address, Phase, Refusal, Stat};
+use callgate_ebpf_common::{Phase, Refusal, Stat};
 
 use crate::caller::Caller;
-use crate::context::{Attempt, DNS_PORT, Family, socket};
-use crate::maps::{self, RESOLVERS, count_one};
+use crate::connect::{origin, unbind_from_device};
+use crate::context::{Attempt, DNS_PORT, Family, rewrite, socket};
+use crate::listener;
+use crate::maps::{self, count_one};
 use crate::report::{PASS, refuse, refuse_unless_observed};
 
 #[cgroup_sock_addr(sendmsg4)]
@@ -29,29 +34,50 @@ fn send(ctx: &SockAddrContext, family: Family) -> i32 {
     if !attempt.is_udp() {
         return refuse_unless_observed(ctx, &caller, &attempt, Refusal::Protocol);
     }
-    judge(ctx, &caller, &attempt)
+    judge(ctx, family, &caller, &attempt, false)
 }
 
 /// One rule for `connect()` and `sendmsg()` of UDP sockets.
 #[inline(always)]
-pub fn judge(ctx: &SockAddrContext, caller: &Caller, attempt: &Attempt) -> i32 {
-    if !is_resolver(&attempt.to, attempt.port) {
+pub fn judge(ctx: &SockAddrContext, family: Family, caller: &Caller, attempt: &Attempt, connects: bool) -> i32 {
+    let ports = listener::ports(attempt.netns);
+    if listener::is_our_dns(&ports, &attempt.to, attempt.port) && asks(ctx) {
+        return PASS;
+    }
+    if attempt.port != DNS_PORT {
         let verdict = refuse_unless_observed(ctx, caller, attempt, Refusal::Udp);
         if verdict == PASS {
             maps::mark_observed(socket(ctx));
         }
         return verdict;
     }
+    let (to, port) = match listener::find_dns(ctx, &ports, &attempt.to) {
+        Ok(found) => found,
+        Err(cause) => return refuse(ctx, caller, attempt, cause),
+    };
     let state = maps::socket_state_or_new(socket(ctx));
     if state.is_null() {
         return refuse(ctx, caller, attempt, Refusal::Exhausted);
     }
-    unsafe { (*state).phase = Phase::Dns as u32 };
+    unsafe {
+        (*state).origin = origin(ctx, caller, attempt);
+        (*state).phase = Phase::Dns as u32;
+        if connects {
+            (*state).peer = attempt.to;
+            (*state).peer_port = u32::from(attempt.port);
+        }
+    }
+    // A datagram whose device is chosen already fails once; the next one of the socket goes.
+    unbind_from_device(ctx);
+    rewrite(ctx, family, to, port);
     count_one(Stat::Dns);
     PASS
 }
 
+/// Whether the destination was rewritten before: by the program's other instance, or at the `connect()` of a v4-mapped
+/// socket, whose datagrams come by here too. One that names our resolver itself asks it, as every other does.
 #[inline(always)]
-pub fn is_resolver(to: &Address, port: u16) -> bool {
-    port == DNS_PORT && unsafe { RESOLVERS.get(to) }.is_some()
+fn asks(ctx: &SockAddrContext) -> bool {
+    let state = maps::socket_state(socket(ctx));
+    !state.is_null() && unsafe { (*state).phase } == Phase::Dns as u32
 }

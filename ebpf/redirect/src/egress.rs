@@ -1,6 +1,6 @@
 //! The last line: packets of enrolled sockets that no earlier hook had let through are dropped.
 //!
-//! It looks at the socket, not at the packet's address: by the time a packet is here, NAT may have given it another.
+//! Of TCP it looks at the socket, not at the packet's address: by the time a packet is here, NAT may have given it another.
 //! Answers on accepted connections pass, so servers and probes work; a connection of ours is known by its state.
 
 use aya_ebpf::bindings::bpf_sock;
@@ -11,11 +11,10 @@ use callgate_ebpf_common::{Address, Phase, Refusal};
 
 use crate::caller::Caller;
 use crate::context::{AF_INET, Attempt, IPPROTO_TCP, IPPROTO_UDP, read};
-use crate::datagram::is_resolver;
 use crate::maps::{mark_observed, socket_state};
+use crate::question;
 use crate::report::{PASS, REFUSE, report};
 
-const TCP_ESTABLISHED: u32 = 1;
 pub const TCP_SYN_SENT: u32 = 2;
 const TCP_SYN_RECV: u32 = 3;
 
@@ -33,7 +32,7 @@ pub fn egress(ctx: SkBuffContext) -> i32 {
     let protocol = unsafe { read(&raw const (*sk).protocol) };
     let allowed = match protocol {
         IPPROTO_TCP => tcp(sk),
-        IPPROTO_UDP => udp(sk),
+        IPPROTO_UDP => udp(&ctx, sk),
         _ => false,
     };
     if allowed && goes_straight(&ctx) {
@@ -83,14 +82,11 @@ fn goes_straight(ctx: &SkBuffContext) -> bool {
     }
 }
 
-/// A connected socket is judged by its peer, another one by whether sendmsg4/6 judges it.
+/// Of a datagram socket nothing leaves but questions to our resolver.
 #[inline(always)]
-fn udp(sk: *mut bpf_sock) -> bool {
-    if unsafe { read(&raw const (*sk).state) } == TCP_ESTABLISHED {
-        is_resolver(&peer(sk), peer_port(sk))
-    } else {
-        phase(sk) == Phase::Dns as u32
-    }
+fn udp(ctx: &SkBuffContext, sk: *mut bpf_sock) -> bool {
+    let state = socket_state(sk);
+    !state.is_null() && unsafe { (*state).phase } == Phase::Dns as u32 && question::leaves(ctx, state)
 }
 
 #[inline(always)]

@@ -1,9 +1,10 @@
 //! The kernel programs of the redirect: what an enrolled cgroup cannot go around.
 //!
 //! `connect4/6` send every TCP connection to our listener in the socket's own network namespace and remember where it
-//! was going; `sockops` tells the proxy; `getpeername4/6` tell the application what it dialled. Everything that is not
-//! redirected is refused: at `socket()` ([`create`]), at `connect()` and `sendmsg()` of datagrams, and, should all of
-//! that be got around, at [`egress`]. What strict mode refuses is in [`strict`]. Programs never decide by policy, and never look at payload.
+//! was going; `sockops` tells the proxy; `getpeername4/6` tell the application what it dialled. Datagrams of DNS go to
+//! our resolver there ([`datagram`], [`question`], [`answer`]). Everything that is not redirected is refused: at
+//! `socket()` ([`create`]), at `connect()` and `sendmsg()` of datagrams, and, should all of that be got around, at
+//! [`egress`]. What strict mode refuses is in [`strict`]. Programs never decide by policy, and never look at payload.
 //! The maps are in [`maps`], their values in `ebpf/common`, their owner is `agent/redirect`.
 //!
 //! Only the BPF target compiles anything here; elsewhere the crate is empty, so that the workspace can be checked whole.
@@ -18,6 +19,8 @@
     allow(clippy::needless_borrows_for_generic_args, reason = "keys by value are copies, on a stack of 512 bytes")
 )]
 
+#[cfg(target_arch = "bpf")]
+mod answer;
 #[cfg(target_arch = "bpf")]
 mod caller;
 #[cfg(target_arch = "bpf")]
@@ -36,6 +39,8 @@ mod listener;
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod peername;
+#[cfg(target_arch = "bpf")]
+mod question;
 #[cfg(target_arch = "bpf")]
 mod report;
 #[cfg(target_arch = "bpf")]

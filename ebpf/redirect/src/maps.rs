@@ -8,8 +8,7 @@ use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use callgate_ebpf_common::{
-    Address, Enrolment, Marker, OriginRecord, Phase, Ports, RESOLVERS_MAX, STATS as STATS_LEN, Settings, SocketState,
-    Stat, TupleKey, Window,
+    Enrolment, Marker, OriginRecord, Phase, Ports, STATS as STATS_LEN, Settings, SocketState, Stat, TupleKey, Window,
 };
 
 #[map]
@@ -21,11 +20,13 @@ pub static HEARTBEAT: Array<u64> = Array::pinned(1, 0);
 pub static ENROLMENTS: HashMap<u64, Enrolment> = HashMap::pinned(4096, BPF_F_NO_PREALLOC);
 #[map]
 pub static LISTENERS: HashMap<u64, Ports> = HashMap::pinned(4096, BPF_F_NO_PREALLOC);
-#[map]
-pub static RESOLVERS: HashMap<Address, u32> = HashMap::pinned(RESOLVERS_MAX, BPF_F_NO_PREALLOC);
 /// Connections that the proxy has not yet accepted: bounded by its accept queues, not by how many are open.
 #[map]
 pub static ORIGINS: HashMap<TupleKey, OriginRecord> = HashMap::pinned(65_536, BPF_F_NO_PREALLOC);
+/// Senders of questions of DNS that the agent has not yet read. Apart from `ORIGINS`: who floods it with questions keeps
+/// nobody from connecting.
+#[map]
+pub static ASKERS: HashMap<TupleKey, OriginRecord> = HashMap::pinned(16_384, BPF_F_NO_PREALLOC);
 #[map]
 pub static EVENTS: RingBuf = RingBuf::pinned(256 * 1024, 0);
 #[map]

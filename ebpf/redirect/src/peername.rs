@@ -25,6 +25,8 @@ fn answer(ctx: &SockAddrContext, family: Family) -> i32 {
         unsafe {
             if (*state).phase == Phase::Rewritten as u32 || (*state).phase == Phase::Recorded as u32 {
                 rewrite(ctx, family, (*state).origin.destination, (*state).origin.port);
+            } else if (*state).phase == Phase::Dns as u32 && (*state).peer_port != 0 {
+                rewrite(ctx, family, (*state).peer, (*state).peer_port as u16);
             }
         }
     }

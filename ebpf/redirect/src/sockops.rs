@@ -9,7 +9,7 @@ use aya_ebpf::bindings::{BPF_NOEXIST, BPF_SOCK_OPS_STATE_CB_FLAG, bpf_sock};
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_ns};
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
-use callgate_ebpf_common::{Address, Phase, Stat, TupleKey};
+use callgate_ebpf_common::{Address, OriginRecord, Phase, Stat, TupleKey};
 
 use crate::context::{AF_INET, read};
 use crate::maps::{ORIGINS, count_one, socket_state};
@@ -49,10 +49,11 @@ fn connecting(ctx: &SockOpsContext) {
     }
     let key = key(ctx);
     let recorded = unsafe {
+        (*state).origin.stored_ns = bpf_ktime_get_ns();
         match ORIGINS.insert(&key, &(*state).origin, BPF_NOEXIST.into()) {
             Ok(()) => true,
             Err(_) => {
-                (*state).origin.contested = u16::from(is_pending(&key));
+                (*state).origin.contested = u16::from(ORIGINS.get(&key).is_some_and(is_pending));
                 if (*state).origin.contested != 0 {
                     count_one(Stat::Contested);
                 }
@@ -68,11 +69,8 @@ fn connecting(ctx: &SockOpsContext) {
 
 /// Whether another connection's record is there that may still be taken: then neither can be told from the other.
 #[inline(always)]
-fn is_pending(key: &TupleKey) -> bool {
-    match unsafe { ORIGINS.get(key) } {
-        Some(other) => unsafe { bpf_ktime_get_ns() }.saturating_sub(other.connected_ns) < ABANDONED_NS,
-        None => false,
-    }
+pub fn is_pending(other: &OriginRecord) -> bool {
+    unsafe { bpf_ktime_get_ns() }.saturating_sub(other.stored_ns) < ABANDONED_NS
 }
 
 #[inline(always)]

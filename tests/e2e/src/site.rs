@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use callgate_harness::{
-    Finished, Netns, Place, Running, TempBpffs, TestCa, TestCgroup, Upstream, UpstreamConfig, Veth, eventually,
-    program, run,
+    Finished, NameServer, Netns, Place, Running, TempBpffs, TestCa, TestCgroup, Upstream, UpstreamConfig, Veth,
+    eventually, program, run,
 };
 
 /// Host of the TLS upstream.
@@ -75,7 +75,9 @@ pub struct Site {
     pub api: Upstream,
     /// The upstream in plain text.
     pub plain: Upstream,
-    /// Its certificate authority.
+    /// What the agent asks for names.
+    pub names: NameServer,
+    /// The upstreams' certificate authority.
     pub ca: TestCa,
     /// The enrolled cgroup's directory.
     pub enrolled: PathBuf,
@@ -111,6 +113,7 @@ impl Site {
             collector: None,
             api,
             plain,
+            names: NameServer::start()?,
             ca,
             enrolled,
             address,
@@ -169,11 +172,13 @@ impl Site {
         format!(
             "policy_dir = \"{d}/policies\"\nstate_dir = \"{d}/state\"\nruntime_dir = \"{d}/run\"\n\
              bpffs = \"{}\"\ncgroup_root = \"{}\"\nnode = \"e2e\"\n{collector}\
-             metrics_listen = \"127.0.0.1:0\"\nupstream_ca = [\"{d}/upstream.pem\"]\nresolvers = []\n\
+             metrics_listen = \"127.0.0.1:0\"\nupstream_ca = [\"{d}/upstream.pem\"]\n\
              stale_after_ms = 1000\nlog_level = \"debug\"\ndrain_timeout_s = 5\n\n\
+             [dns]\nupstreams = [\"{}\"]\n\n\
              [[service]]\nname = \"{PLAIN}\"\naddresses = [\"{}\"]\n",
             self.bpffs.path().display(),
             self.root.path().display(),
+            self.names.address(),
             self.address,
         )
     }

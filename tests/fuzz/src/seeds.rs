@@ -2,10 +2,12 @@
 //!
 //! The same in every run, so that the files can be made anew when a format changes.
 
+mod messages;
 mod spools;
 
 use callgate_mask::DETECTORS;
 
+pub use messages::messages;
 pub use spools::{chains, records, spools};
 
 #[allow(dead_code, reason = "made for tests that need more of it")]

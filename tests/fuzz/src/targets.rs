@@ -2,6 +2,7 @@
 
 mod arguments;
 mod authority;
+mod dns;
 mod frames;
 mod heads;
 mod json_places;
@@ -32,6 +33,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "arguments", run: arguments::run, seeds: seeds::arguments },
     Target { name: "authority", run: authority::run, seeds: seeds::authorities },
+    Target { name: "dns", run: dns::run, seeds: seeds::messages },
     Target { name: "frames", run: frames::run, seeds: seeds::frames },
     Target { name: "heads", run: heads::run, seeds: seeds::heads },
     Target { name: "json_places", run: json_places::run, seeds: seeds::documents },

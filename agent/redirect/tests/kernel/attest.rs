@@ -19,6 +19,9 @@ pub const CASES: &[Case] = &[
 
 const TO: &str = "198.51.100.7:443";
 
+/// Programs that an enrolment attaches.
+const LINKS: usize = 11;
+
 fn nothing_is_missing_where_nobody_touched_anything() -> Result<()> {
     let (world, _client) = World::enrolled(Mode::Enforce)?;
     // Also after a swap, when the programs are others'.
@@ -37,7 +40,7 @@ fn a_removed_pin_is_put_back_with_its_link() -> Result<()> {
         fs::remove_file(links.join(name))?;
         let repairs = world.redirect.attest();
         ensure!(repairs.len() == 1 && repairs[0].missing == [name] && repairs[0].error.is_none(), "{repairs:?}");
-        ensure!(listed(&links)?.len() == 9, "{:?}", listed(&links)?);
+        ensure!(listed(&links)?.len() == LINKS, "{:?}", listed(&links)?);
         ensure!(world.redirect.attest().is_empty());
     }
     client.refused(&format!("udp {TO}"), Refusal::Udp.errno())?;
@@ -49,7 +52,7 @@ fn all_pins_of_a_cgroup_are_put_back() -> Result<()> {
     let (world, mut client) = World::enrolled(Mode::Enforce)?;
     fs::remove_dir_all(world.links(world.id()?))?;
     let repairs = world.redirect.attest();
-    ensure!(repairs.len() == 1 && repairs[0].missing.len() == 9, "{repairs:?}");
+    ensure!(repairs.len() == 1 && repairs[0].missing.len() == LINKS, "{repairs:?}");
     client.refused(&format!("udp {TO}"), Refusal::Udp.errno())?;
     client.ok(&format!("tcp {TO}"))?;
     world.redirect.unenrol(world.id()?)?;

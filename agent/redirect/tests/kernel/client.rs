@@ -111,15 +111,38 @@ fn run(command: &[&str], kept: &mut Vec<Socket>) -> io::Result<String> {
         ["udp", to] => datagram(to)?.send_to(b"x", &address(to)?).map(|_| String::new()),
         ["udp-connect", to] => datagram(to)?.connect(&address(to)?).map(|()| String::new()),
         // Sends to a resolver and shows what it answers.
-        ["dns", how, to] => {
+        ["dns", how, to] => question(&datagram(to)?, how, to),
+        ["dns-bound", from, how, to] => {
             let socket = datagram(to)?;
-            if *how == "connected" {
-                socket.connect(&address(to)?)?;
-                socket.send(b"question")?;
-            } else {
-                socket.send_to(b"question", &address(to)?)?;
-            }
-            read(socket)
+            socket.bind(&address(from)?)?;
+            question(&socket, how, to)
+        }
+        ["dns-device", name, how, to] => {
+            let socket = datagram(to)?;
+            socket.bind_device(Some(name.as_bytes()))?;
+            // The second time as well, where the first one is refused.
+            let first = question(&socket, how, to);
+            let second = question(&socket, how, to)?;
+            let first = first.map_or_else(|error| error.raw_os_error().unwrap_or(-1), |_| 0);
+            Ok(format!("first={first} {second}"))
+        }
+        // Asks, and then sends elsewhere from the same socket.
+        ["dns-then", to, other] => {
+            let socket = datagram(to)?;
+            question(&socket, "unconnected", to)?;
+            socket.send_to(b"x", &address(other)?).map(|_| String::new())
+        }
+        // Asks from a connected socket, and keeps it.
+        ["dns-keep", to] => {
+            let socket = datagram(to)?;
+            socket.connect(&address(to)?)?;
+            socket.send(b"question")?;
+            let answer = read(socket.try_clone()?)?;
+            kept.push(socket);
+            Ok(answer)
+        }
+        ["dns-churn", count, threads, first, second] => {
+            churned(number(count)?, number(threads)?, [first, second], |to, n| dns_once(to, n % 2 == 0))
         }
         ["serve"] => {
             let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
@@ -135,7 +158,9 @@ fn run(command: &[&str], kept: &mut Vec<Socket>) -> io::Result<String> {
             Ok(at.to_string())
         }
         ["move", cgroup] => std::fs::write(format!("{cgroup}/cgroup.procs"), "0").map(|()| String::new()),
-        ["churn", count, threads, first, second] => churn(number(count)?, number(threads)?, [first, second]),
+        ["churn", count, threads, first, second] => {
+            churned(number(count)?, number(threads)?, [first, second], |to, n| once(to, n % 3 == 0))
+        }
         // Connects until the file is there; shows how many were answered and how many refused.
         ["hammer", stop, to] => hammer(stop, to),
         _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
@@ -161,7 +186,38 @@ fn read(socket: Socket) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&buffer[..len]).trim_end().to_owned())
 }
 
-fn churn(count: i32, threads: i32, to: [&str; 2]) -> io::Result<String> {
+/// `from=… peer=… said=…`; a socket that is not connected has no peer.
+fn question(socket: &Socket, how: &str, to: &str) -> io::Result<String> {
+    if how == "connected" {
+        socket.connect(&address(to)?)?;
+        socket.send(b"question")?;
+    } else {
+        socket.send_to(b"question", &address(to)?)?;
+    }
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let mut buffer = [0; 512];
+    let (len, from) = std::net::UdpSocket::from(socket.try_clone()?).recv_from(&mut buffer)?;
+    let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
+    let peer = peer.map_or_else(|| "none".into(), |peer| peer.to_string());
+    Ok(format!("from={from} peer={peer} said={}", String::from_utf8_lossy(&buffer[..len]).trim_end()))
+}
+
+fn dns_once(to: &str, connected: bool) -> Result<(), String> {
+    let ask = || question(&datagram(to)?, if connected { "connected" } else { "unconnected" }, to);
+    match ask() {
+        Ok(line) if line.starts_with(&format!("from={to} ")) && line.contains(&format!(" said={to} ")) => Ok(()),
+        Ok(line) => Err(format!("asked {to}: {line:?}")),
+        Err(error) => Err(format!("{to}: {error}")),
+    }
+}
+
+fn churned(
+    count: i32,
+    threads: i32,
+    to: [&str; 2],
+    once: impl Fn(&str, i32) -> Result<(), String> + Sync,
+) -> io::Result<String> {
+    let once = &once;
     let wrong = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for thread in 0..threads {
@@ -169,7 +225,7 @@ fn churn(count: i32, threads: i32, to: [&str; 2]) -> io::Result<String> {
             scope.spawn(move || {
                 for n in 0..count / threads {
                     let to = to[((n + thread) % 2) as usize];
-                    if let Err(what) = once(to, n % 3 == 0) {
+                    if let Err(what) = once(to, n) {
                         wrong.lock().unwrap().push(what);
                     }
                 }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aya::programs::links::PinnedLink;
 use callgate_harness::{Canary, CanaryConfig, TestCgroup, eventually};
 use callgate_model::{CgroupId, Mode};
-use callgate_redirect::{Config, NetnsRef, Redirect, RedirectError, Refusal, instances, remove_pins};
+use callgate_redirect::{Bound, Config, NetnsRef, Redirect, RedirectError, Refusal, instances, remove_pins};
 
 use crate::Case;
 use crate::world::{Client, Heart, Proxy, World, listed, said};
@@ -124,7 +124,7 @@ fn swapping_the_programs_opens_no_gap() -> Result<()> {
     ensure!(line.contains(" refused=0 other=0"), "{line}");
     let stats = world.redirect.stats();
     ensure!(stats.refused.iter().all(|(_, count)| *count == 0), "{stats:?}");
-    ensure!(listed(&world.links(world.id()?))?.len() == 9, "{:?}", listed(&world.links(world.id()?))?);
+    ensure!(listed(&world.links(world.id()?))?.len() == 11, "{:?}", listed(&world.links(world.id()?))?);
     std::fs::remove_file(&stop)?;
     Ok(())
 }
@@ -136,7 +136,7 @@ fn a_swap_that_was_cut_off_is_completed() -> Result<()> {
     std::fs::rename(links.join("connect4"), links.join("connect4_new"))?;
     world.redirect.enrol(world.cgroup.path(), Mode::Enforce)?;
     let names: BTreeSet<String> = listed(&links)?.into_iter().collect();
-    ensure!(names.len() == 9 && names.contains("connect4"), "{names:?}");
+    ensure!(names.len() == 11 && names.contains("connect4"), "{names:?}");
     client.ok(&format!("tcp {TO}"))?;
     Ok(())
 }
@@ -147,7 +147,7 @@ fn unenrol_leaves_no_link_and_no_pin() -> Result<()> {
     let canary = Canary::start(CanaryConfig::at([127, 0, 0, 1]))?;
     client.refused(&format!("udp {}", canary.address()), Refusal::Udp.errno())?;
     let links = link_ids(&world.links(id))?;
-    ensure!(links.len() == 9 && alive(&links)?.len() == 9, "{links:?}");
+    ensure!(links.len() == 11 && alive(&links)?.len() == 11, "{links:?}");
 
     world.redirect.unenrol(id)?;
     ensure!(!world.links(id).exists() && world.redirect.enrolled()?.is_empty());
@@ -204,13 +204,13 @@ fn a_successor_that_gives_up_takes_nothing_away() -> Result<()> {
     let netns = NetnsRef::current()?;
     let listeners = redirect.listen(&netns)?;
     let copy = |one: &Option<TcpListener>| one.as_ref().map(TcpListener::try_clone).transpose();
-    let (v4, v6) = (copy(&listeners.v4)?, copy(&listeners.v6)?);
+    let bound = Bound { v4: copy(&listeners.v4)?, v6: copy(&listeners.v6)?, ..Bound::default() };
     let _proxy = Proxy::serve(&redirect, listeners);
     let mut client = Client::start(&callgate_harness::Place::here().cgroup(&cgroup))?;
     client.ok(&format!("tcp {TO}"))?;
 
     let successor = Redirect::take_over(&config, redirect.ownership().try_clone_to_owned()?)?;
-    let adopted = successor.adopt(&netns, v4, v6)?;
+    let adopted = successor.adopt(&netns, bound)?;
     successor.enrol(cgroup.path(), Mode::Enforce)?;
     drop((adopted, successor));
     client.ok(&format!("tcp {TO}"))?;

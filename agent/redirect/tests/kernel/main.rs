@@ -6,6 +6,7 @@
 mod attest;
 mod churn;
 mod client;
+mod dns;
 mod life;
 mod namespaces;
 mod odd;
@@ -27,10 +28,11 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(client::FLAG) {
         return client::main();
     }
-    let tables: [&[Case]; 10] = [
+    let tables: [&[Case]; 11] = [
         redirects::CASES,
         refusals::CASES,
         odd::CASES,
+        dns::CASES,
         life::CASES,
         places::CASES,
         namespaces::CASES,

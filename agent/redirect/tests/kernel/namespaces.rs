@@ -1,9 +1,8 @@
 //! Network namespaces: a listener in each, and the same address in two of them told apart.
 
-use std::net::UdpSocket;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use callgate_harness::{Canary, CanaryConfig, Netns, Place};
 use callgate_model::Mode;
 use callgate_redirect::{NetnsRef, Refusal};
@@ -15,7 +14,6 @@ pub const CASES: &[Case] = &[
     ("a_namespace_without_listener_is_refused", a_namespace_without_listener_is_refused),
     ("the_same_address_in_two_namespaces_is_told_apart", the_same_address_in_two_namespaces_is_told_apart),
     ("upstream_sockets_start_in_the_namespace", upstream_sockets_start_in_the_namespace),
-    ("dns_passes_to_the_resolvers_alone", dns_passes_to_the_resolvers_alone),
 ];
 
 fn a_namespace_without_listener_is_refused() -> Result<()> {
@@ -68,45 +66,4 @@ fn upstream_sockets_start_in_the_namespace() -> Result<()> {
     callgate_harness::eventually("the connection is there", Duration::from_secs(5), || {
         (!canary.hits().is_empty()).then_some(())
     })
-}
-
-fn dns_passes_to_the_resolvers_alone() -> Result<()> {
-    let netns = Netns::new("dns")?;
-    let resolvers = ["127.0.0.53", "::1"];
-    let world = World::with(|config| config.resolvers = resolvers.iter().filter_map(|ip| ip.parse().ok()).collect())?;
-    let servers = netns.enter(|| -> Result<Vec<UdpSocket>> {
-        let at = ["127.0.0.53:53", "[::1]:53", "127.0.0.54:53", "127.0.0.53:54"];
-        at.iter().map(|at| UdpSocket::bind(at).with_context(|| (*at).to_owned())).collect()
-    })??;
-    for server in servers {
-        server.set_read_timeout(Some(Duration::from_secs(20)))?;
-        std::thread::spawn(move || {
-            let mut buffer = [0; 64];
-            while let Ok((_, peer)) = server.recv_from(&mut buffer) {
-                let _gone = server.send_to(b"answer", peer);
-            }
-        });
-    }
-    world.redirect.enrol(world.cgroup.path(), Mode::Enforce)?;
-    let mut client = Client::start(&Place::here().cgroup(&world.cgroup).netns(&netns))?;
-    let mut passed = 0;
-    for to in ["127.0.0.53:53", "[::1]:53", "[::ffff:127.0.0.53]:53"] {
-        for how in ["connected", "unconnected"] {
-            let answer = client.ok(&format!("dns {how} {to}"))?;
-            ensure!(answer == "answer", "{how} {to}: {answer}");
-            passed += 1;
-        }
-    }
-    for to in ["127.0.0.54:53", "127.0.0.53:54", "[::ffff:127.0.0.54]:53"] {
-        for how in ["connected", "unconnected"] {
-            client.refused(&format!("dns {how} {to}"), Refusal::Udp.errno())?;
-        }
-    }
-    let stats = world.redirect.stats();
-    // At least: a datagram of a connected, v4-mapped socket is judged once more when it is sent.
-    ensure!(
-        stats.dns >= passed && stats.refused(Refusal::Udp) == 6 && stats.refused(Refusal::Egress) == 0,
-        "{stats:?}"
-    );
-    Ok(())
 }

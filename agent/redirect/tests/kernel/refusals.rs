@@ -12,6 +12,7 @@ use crate::world::{Client, World, said};
 
 pub const CASES: &[Case] = &[
     ("refuses_udp_in_every_form", refuses_udp_in_every_form),
+    ("refuses_dns_over_tls", refuses_dns_over_tls),
     ("refuses_every_protocol_but_tcp_and_udp", refuses_every_protocol_but_tcp_and_udp),
     ("refuses_our_own_port", refuses_our_own_port),
     ("refuses_a_task_that_left_the_cgroup", refuses_a_task_that_left_the_cgroup),
@@ -32,10 +33,12 @@ fn refuses_udp_in_every_form() -> Result<()> {
         client.refused(&format!("udp-connect {to}"), errno)?;
         attempts += 2;
     }
-    // QUIC, and DNS to an address that is no resolver.
-    client.refused("udp 198.51.100.7:443", errno)?;
-    client.refused("udp 198.51.100.7:53", errno)?;
-    attempts += 2;
+    // QUIC, at once: clients fall back to TCP; and DNS over QUIC.
+    for to in ["198.51.100.7:443", "[2001:db8::7]:443", "198.51.100.7:853"] {
+        client.refused(&format!("udp {to}"), errno)?;
+        client.refused(&format!("udp-connect {to}"), errno)?;
+        attempts += 2;
+    }
     canary.silent()?;
     let reported = denials(&world.redirect, attempts)?;
     let first = &reported[0];
@@ -45,6 +48,23 @@ fn refuses_udp_in_every_form() -> Result<()> {
     ensure!((first.family, first.socket_type, first.protocol) == (2, 2, 17), "{first:?}");
     ensure!(first.netns == world.proxy.netns, "{first:?}");
     ensure!(world.redirect.stats().refused(Refusal::Udp) == attempts as u64);
+    Ok(())
+}
+
+fn refuses_dns_over_tls() -> Result<()> {
+    let (world, mut client) = World::enrolled(Mode::Enforce)?;
+    let all = ["198.51.100.7:853", "[2001:db8::7]:853", "[::ffff:198.51.100.7]:853"];
+    for to in all {
+        client.refused(&format!("tcp {to}"), Refusal::Dot.errno())?;
+    }
+    let reported = denials(&world.redirect, all.len())?;
+    ensure!(reported.iter().all(|denial| denial.event == KernelEvent::Dot && !denial.observed), "{reported:?}");
+    ensure!(reported[0].destination == all[0] && world.redirect.stats().redirected == 0, "{reported:?}");
+    // What is only observed goes on, and is reported.
+    world.redirect.enrol(world.cgroup.path(), Mode::Observe)?;
+    ensure!(said(&client.ok(&format!("tcp {}", all[0]))?)? == all[0]);
+    let reported = denials(&world.redirect, 1)?;
+    ensure!(reported[0].event == KernelEvent::Dot && reported[0].observed, "{reported:?}");
     Ok(())
 }
 

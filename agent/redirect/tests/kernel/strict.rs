@@ -113,7 +113,7 @@ fn strict_mode_outlives_its_owner_and_ends_when_told() -> Result<()> {
     // Taken over, put back when somebody takes it away, and ended.
     redirect.guard(cgroup.path())?;
     ensure!(redirect.attest().is_empty());
-    let folder = bpffs.path().join("callgate/v1/test/strict").join(id.to_string());
+    let folder = bpffs.path().join("callgate/v2/test/strict").join(id.to_string());
     std::fs::remove_file(folder.join("strict_conn4"))?;
     ensure!(redirect.attest().first().is_some_and(|repair| repair.missing == ["strict_conn4"]));
     ensure!(listed(&folder)?.len() == 6);

@@ -1,7 +1,7 @@
 //! What every case stands on: a cgroup and a bpffs of its own, the programs, a proxy that says what it knows.
 
 use std::io::Write as _;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,7 +66,7 @@ impl World {
 
     /// The pins of an enrolment.
     pub fn links(&self, id: CgroupId) -> std::path::PathBuf {
-        self.bpffs.path().join("callgate/v1/test/links").join(id.to_string())
+        self.bpffs.path().join("callgate/v2/test/links").join(id.to_string())
     }
 }
 
@@ -113,6 +113,8 @@ pub struct Proxy {
     pub netns: NetnsCookie,
     pub sockets: NetnsSockets,
     pub addresses: Vec<SocketAddr>,
+    /// Where questions of DNS come to.
+    pub dns: Vec<SocketAddr>,
     stopped: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -123,7 +125,7 @@ impl Proxy {
     }
 
     pub fn serve(redirect: &Arc<Redirect>, listeners: Listeners) -> Self {
-        let Listeners { netns, v4, v6, sockets } = listeners;
+        let Listeners { netns, v4, v6, dns4, dns6, sockets } = listeners;
         let stopped = Arc::new(AtomicBool::new(false));
         let listeners: Vec<TcpListener> = v4.into_iter().chain(v6).collect();
         let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
@@ -131,8 +133,14 @@ impl Proxy {
             let (redirect, stopped) = (Arc::clone(redirect), Arc::clone(&stopped));
             std::thread::spawn(move || accept(&listener, &redirect, netns, &stopped))
         };
-        let threads = listeners.into_iter().map(accept).collect();
-        Self { netns, sockets, addresses, stopped, threads }
+        let mut threads: Vec<JoinHandle<()>> = listeners.into_iter().map(accept).collect();
+        let resolvers: Vec<UdpSocket> = dns4.into_iter().chain(dns6).collect();
+        let dns = resolvers.iter().filter_map(|socket| socket.local_addr().ok()).collect();
+        threads.extend(resolvers.into_iter().map(|socket| {
+            let (redirect, stopped) = (Arc::clone(redirect), Arc::clone(&stopped));
+            std::thread::spawn(move || resolve(&socket, &redirect, netns, &stopped))
+        }));
+        Self { netns, sockets, addresses, dns, stopped, threads }
     }
 }
 
@@ -152,6 +160,18 @@ fn accept(listener: &TcpListener, redirect: &Redirect, netns: NetnsCookie, stopp
         while let Ok((stream, peer)) = listener.accept() {
             let origin = redirect.origin(netns, peer);
             std::thread::spawn(move || answer(&stream, origin));
+        }
+    }
+}
+
+/// Answers each datagram with what the kernel said of it.
+fn resolve(socket: &UdpSocket, redirect: &Redirect, netns: NetnsCookie, stopped: &AtomicBool) {
+    let timeout = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+    let mut buffer = [0; 512];
+    while !stopped.load(Ordering::Relaxed) {
+        let _again = poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&timeout));
+        while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+            let _gone = socket.send_to(shown(redirect.asker(netns, peer)).as_bytes(), peer);
         }
     }
 }

@@ -234,7 +234,7 @@ fn cgroups_that_come_and_go_leave_nothing() -> Result<()> {
     let jobs = site.root.path().join("jobs");
     make(&jobs)?;
     let (total, mut made) = (count("cgroups_followed"), 0);
-    let links = site.bpffs().join("callgate/v1/agent/links");
+    let links = site.bpffs().join("callgate/v2/agent/links");
     let written = site.path("state/enrolments");
     let entries = |folder: &Path| fs::read_dir(folder).map_or(0, Iterator::count);
     let mut ids = BTreeSet::new();

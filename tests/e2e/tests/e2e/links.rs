@@ -19,6 +19,9 @@ pub const CASES: &[Case] = &[
 /// Within which links must be back. Source: requirement K14.
 const BACK: Duration = Duration::from_secs(1);
 
+/// Programs that an enrolment attaches.
+const LINKS: usize = 11;
+
 /// What `clients/bpf.py` says.
 fn bpf(arguments: &[&str]) -> Result<String> {
     let mut python = Command::new(PYTHON);
@@ -34,7 +37,7 @@ fn programs(site: &Site) -> Result<Vec<u32>> {
 
 fn links(site: &Site) -> usize {
     let id = std::fs::metadata(&site.enrolled).map(|found| std::os::unix::fs::MetadataExt::ino(&found));
-    let folder = site.bpffs().join("callgate/v1/agent/links").join(id.unwrap_or(0).to_string());
+    let folder = site.bpffs().join("callgate/v2/agent/links").join(id.unwrap_or(0).to_string());
     std::fs::read_dir(folder).map_or(0, Iterator::count)
 }
 
@@ -48,18 +51,18 @@ fn what_somebody_detaches_is_back_within_a_second() -> Result<()> {
     let site = Site::new()?;
     let enrolled = site.enrolled.display().to_string();
     let before = programs(&site)?;
-    ensure!(before.len() == 1 && links(&site) == 9, "{before:?}");
+    ensure!(before.len() == 1 && links(&site) == LINKS, "{before:?}");
 
-    ensure!(bpf(&["detach", &enrolled])? == "9");
+    ensure!(bpf(&["detach", &enrolled])? == LINKS.to_string());
     let since = Instant::now();
     eventually("the links", BACK, || programs(&site).ok().filter(|now| *now == before))?;
     ensure!(since.elapsed() < BACK, "{:?}", since.elapsed());
     // Removing pins does as well.
-    let folder = site.bpffs().join("callgate/v1/agent/links");
+    let folder = site.bpffs().join("callgate/v2/agent/links");
     for entry in std::fs::read_dir(&folder)? {
         std::fs::remove_file(entry?.path().join("egress"))?;
     }
-    eventually("the pin", BACK, || (links(&site) == 9).then_some(()))?;
+    eventually("the pin", BACK, || (links(&site) == LINKS).then_some(()))?;
     ensure!(site.curl(&[&site.api_url("/v1/users/7")])?.ok()?.stdout.ends_with("\n200"));
 
     eventually("two alarms on record", Duration::from_secs(10), || alarms(&site).ok().filter(|count| *count == 2))?;
@@ -91,7 +94,7 @@ fn a_foreign_program_works_before_with_and_after_us() -> Result<()> {
     works(&site)?;
     ensure!(programs(&site)?.len() == 2);
     // It outlives our repair, our end, our pins, and ours outlives it.
-    ensure!(bpf(&["detach", &enrolled, &foreign.to_string()])? == "9");
+    ensure!(bpf(&["detach", &enrolled, &foreign.to_string()])? == LINKS.to_string());
     eventually("our links", BACK, || programs(&site).ok().filter(|now| now.len() == 2))?;
     works(&site)?;
     site.callgate(&["unenroll", &enrolled])?.ok()?;

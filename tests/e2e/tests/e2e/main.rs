@@ -2,6 +2,7 @@
 
 mod clients;
 mod daemon;
+mod dns;
 mod enrolment;
 mod failure;
 mod floods;
@@ -17,6 +18,7 @@ fn main() -> std::process::ExitCode {
     let cases = [
         machine::CASES,
         daemon::CASES,
+        dns::CASES,
         run::CASES,
         clients::CASES,
         floods::CASES,

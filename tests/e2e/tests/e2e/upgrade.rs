@@ -8,11 +8,31 @@ use callgate_harness::{LoadReport, Running, count, program};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
-    Case::new("an_upgrade_under_load_refuses_nobody", an_upgrade_under_load_refuses_nobody).needs(&["netns"]).alone(),
+    Case::new("an_upgrade_under_load_refuses_nobody", an_upgrade_under_load_refuses_nobody)
+        .needs(&["netns", "python3"])
+        .alone(),
     Case::new("a_workload_cannot_take_over", a_workload_cannot_take_over).needs(&["netns", "python3"]),
     Case::new("uninstall_leaves_nothing_and_touches_nobody_else", uninstall_leaves_nothing_and_touches_nobody_else)
         .needs(&["netns", "curl"]),
 ];
+
+/// Asks for both addresses of a name, fifty times a second, until its input ends; tells how it went.
+const RESOLVE: &str = "\
+import socket, sys, select, time, json
+asked = failed = slowest = 0
+while not select.select([sys.stdin], [], [], 0.02)[0]:
+    began = time.monotonic()
+    try:
+        asked += 1
+        socket.getaddrinfo('www.example', 80)
+    except socket.gaierror:
+        failed += 1
+    slowest = max(slowest, time.monotonic() - began)
+print(json.dumps({'asked': asked, 'failed': failed, 'slowest_s': slowest}))
+";
+
+/// Longest answer. Source: less than the 5 s after which a resolver asks again (resolv.conf(5)).
+const SLOWEST_S: f64 = 4.0;
 
 /// New connections each second. Source: the issue's.
 const RATE: u64 = 1_000;
@@ -28,6 +48,9 @@ fn an_upgrade_under_load_refuses_nobody() -> Result<()> {
     command.args(["load", &url, "--connect-to", &plain.to_string(), "--fresh", "--connections", "64"]);
     command.args(["--rate", &RATE.to_string(), "--calls", &calls.to_string()]);
     let mut load = Running::start(command)?;
+    let mut resolve = site.inside("python3");
+    resolve.args(["-c", RESOLVE]).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut resolve = resolve.spawn().context("python3")?;
     site.plain.wait_for(RATE as usize, Duration::from_secs(30))?;
     for number in 0..upgrades {
         let before = site.plain.request_count();
@@ -35,6 +58,10 @@ fn an_upgrade_under_load_refuses_nobody() -> Result<()> {
         site.plain.wait_for(before + RATE as usize, Duration::from_secs(30))?;
     }
     load.wait(Duration::from_secs(600))?;
+    drop(resolve.stdin.take());
+    let told: serde_json::Value = serde_json::from_slice(&resolve.wait_with_output()?.stdout)?;
+    ensure!(told["asked"].as_u64() > Some(50 * upgrades) && told["failed"] == 0, "{told}");
+    ensure!(told["slowest_s"].as_f64().is_some_and(|slowest| slowest < SLOWEST_S), "{told}");
     let text = load.stdout();
     let report: LoadReport = serde_json::from_str(text.lines().last().context("the load generator said nothing")?)?;
     ensure!(report.status(200) == calls, "{report:?}\n{}", site.agent()?.stderr());

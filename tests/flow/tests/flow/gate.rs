@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
 use callgate_audit::{Recorder, SpoolConfig};
+use callgate_dns::{Resolver, Settings, Upstreams};
 use callgate_enroll::Roster;
 use callgate_harness::TestCa;
 use callgate_identity::callers::{IssuerConfig, Issuers};
@@ -19,7 +20,8 @@ use callgate_model::{
 use callgate_policy::PolicySet;
 use callgate_proto::decode_record;
 use callgate_proxy::{
-    DeclaredServices, Gate, Ground, Limits, Listener, Masks, Metrics, Names, OwnPorts, Tallies, UpstreamTls, Workers,
+    DeclaredServices, Dns, Gate, Ground, Limits, Listener, Masks, Metrics, Names, OwnPorts, Tallies, UpstreamTls,
+    Workers,
 };
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
@@ -32,6 +34,10 @@ const NETNS: NetnsCookie = NetnsCookie(1);
 struct OneWay(SocketAddr);
 
 impl Ground for OneWay {
+    fn asker(&self, _netns: NetnsCookie, _peer: SocketAddr) -> Option<Origin> {
+        None
+    }
+
     fn origin(&self, netns: NetnsCookie, _peer: SocketAddr) -> Option<Origin> {
         let mut now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         now.tv_sec += 1;
@@ -134,6 +140,10 @@ impl FlowGate {
             attestor: Arc::new(Attestor::new()),
             recorder: recorder.clone(),
             names: Names::new(DeclaredServices::new(declared)),
+            dns: Dns::new(
+                Resolver::new(Settings { upstreams: Upstreams::Fixed(Vec::new()), ..Settings::default() })?,
+                50,
+            ),
             own_ports: OwnPorts::default(),
             metrics: Metrics::register(&mut Registry::default()),
             tallies: Tallies::default(),

@@ -4,6 +4,7 @@
 
 mod calls;
 mod coded;
+mod dns;
 mod gate;
 mod grpc;
 mod h2;

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use callgate_collector::StoredRecord;
 use callgate_model::{
     AgentState, CallBegin, CallEnd, ConnectionRecord, Decision, EnrolmentChange, KernelEvent, Outcome, Placement,
-    RecordKind, Verdict,
+    Reason, RecordKind, Verdict,
 };
 use comfy_table::{ContentArrangement, Table, presets};
 
@@ -93,12 +93,25 @@ impl Row {
                     KernelEvent::Family => "family",
                     KernelEvent::Severed => "severed",
                     KernelEvent::Unclassified => "unclassified cgroup",
+                    KernelEvent::Dot => "dns over tls",
                 };
                 let decision = if denial.observed { "observed" } else { "deny" };
                 let result = format!("by the kernel, pid {}", denial.pid);
                 // What is no workload is known by its cgroup.
                 let who = if denial.workload.is_empty() { &denial.cgroup_path } else { &denial.workload };
                 row(who, format!("{event} {}", denial.destination), decision.into(), result)
+            }
+            RecordKind::Dns(dns) => {
+                let decision = match dns.reason {
+                    Reason::Permitted => "allow".into(),
+                    reason if dns.observed => format!("deny {reason} (observed)"),
+                    reason => format!("deny {reason}"),
+                };
+                let mut result = format!("{}, {} records", dns.rcode, dns.answers);
+                if dns.left_out > 0 {
+                    let _ = write!(result, ", {} before it not recorded", dns.left_out);
+                }
+                row(&dns.workload, format!("dns:{} {}", dns.query_type, dns.name), decision, result)
             }
             RecordKind::Policy(change) => {
                 let many = if change.policies == 1 { "policy" } else { "policies" };
