@@ -1,12 +1,13 @@
 //! User half of the warden: what the hooks of the redirect cannot see, because it was there before or came from outside.
 //!
-//! [`Warden`] owns the kernel programs of `ebpf/warden` for one instance. They do four things:
+//! [`Warden`] owns the kernel programs of `ebpf/warden` for one instance. They do five things:
 //!
 //! | part | what |
 //! | --- | --- |
 //! | `sockets` | finds and destroys sockets that are older than an enrolment, or were made elsewhere and are held inside |
 //! | `guard` | refuses `connect()` and `sendmsg()` of an enrolled task on a socket of another cgroup |
 //! | `arrivals` | tells at once when an enrolled task may have been given a socket, so that `sockets` looks |
+//! | `exec` | notes which program a task executes as it connects |
 //! | `calls`, `lsm` | families of sockets that have no hook, netlink beyond routes: refused by LSM, or else their task is ended |
 //!
 //! It decides nothing by policy, and knows the enrolments by the map of `callgate-redirect` alone, found by its pin.

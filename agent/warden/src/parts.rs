@@ -100,11 +100,21 @@ pub static CALLS: Part = Part {
 /// The same beside [`LSM`]: for `pidfd_getfd` alone.
 pub static CALLS_BESIDE_LSM: Part = Part { further: &[], leaves_families: true, ..CALLS };
 
+/// Notes which program a task executes as it connects.
+pub static EXEC: Part = Part {
+    name: "exec",
+    object: object!("exec"),
+    needed: &["exec_connect4", "exec_connect6", "exec_sendmsg4", "exec_sendmsg6", "exec_done", "exec_fork"],
+    further: &["exec_exit"],
+    leaves_families: false,
+    degrades: "no executable is known, so that rules which name one do not match",
+};
+
 /// Every part, for those who try them all.
-pub static PARTS: [&Part; 5] = [&SOCKETS, &GUARD, &ARRIVALS, &LSM, &CALLS];
+pub static PARTS: [&Part; 6] = [&SOCKETS, &GUARD, &ARRIVALS, &LSM, &CALLS, &EXEC];
 
 /// Maps that outlive the process, and that objects share.
-const SHARED: [&str; 3] = ["WARDEN_EVENTS", "STIRRED", "DOOMED"];
+const SHARED: [&str; 4] = ["WARDEN_EVENTS", "STIRRED", "DOOMED", "EXECUTIONS"];
 
 /// Bits of `RULES` in `ebpf/warden/families.h`.
 const NETLINK_REPORTED: u32 = 1;
@@ -160,6 +170,10 @@ impl Part {
             let Some(config) = config else { continue };
             if map.name() == "ENROLMENTS" {
                 map.reuse_pinned_map(&config.enrolments)?;
+            } else if map.name() == "EXECUTED" {
+                if let Some(pin) = &config.executed {
+                    map.reuse_pinned_map(pin)?;
+                }
             } else if let Some(name) = SHARED.iter().find(|name| map.name() == **name) {
                 map.set_pin_path(config.pins.join(name))?;
             } else if map.name().to_string_lossy().ends_with(".rodata")

@@ -12,7 +12,7 @@ use libbpf_rs::Link;
 use tokio::sync::mpsc::{self, Receiver};
 
 use crate::look::{Eyes, Look};
-use crate::parts::{ARRIVALS, CALLS, CALLS_BESIDE_LSM, GUARD, LSM, Loaded, Part, SOCKETS};
+use crate::parts::{ARRIVALS, CALLS, CALLS_BESIDE_LSM, EXEC, GUARD, LSM, Loaded, Part, SOCKETS};
 use crate::sockets::Sockets;
 use crate::{Config, Feature, Means, Severed, Swept, WardenError, pins};
 
@@ -58,6 +58,7 @@ impl Warden {
         let mut start = Start { config, root, features: Vec::new(), kept: Vec::new() };
         let eyes = start.sockets();
         start.attach(&GUARD);
+        start.attach(&EXEC);
         start.attach(&ARRIVALS);
         let refuses = start.attach(&LSM);
         if config.has_seccomp {

@@ -50,6 +50,7 @@ impl World {
         let mut config = Config {
             pins: bpffs.path().join("warden"),
             enrolments: bpffs.path().join("ENROLMENTS"),
+            executed: None,
             cgroup_root: root.path().into(),
             older: Older::Destroy,
             means: None,
@@ -58,7 +59,7 @@ impl World {
         };
         change(&mut config);
         let warden = Warden::start(&config)?;
-        for needed in ["sockets", "guard", "arrivals"] {
+        for needed in ["sockets", "guard", "exec", "arrivals"] {
             let feature = warden.features().iter().find(|feature| feature.name == needed);
             let feature = feature.with_context(|| format!("no feature `{needed}`"))?;
             ensure!(
