@@ -1,62 +1,57 @@
-//! What is known to get through, why, and what will close it. Anything else that gets through fails the exam.
+//! What gets through and is outside of the threat model: who is root of the host, and sees it as the host does.
+//!
+//! A workload is root in its container at most. Anything else that gets through fails the exam.
 
 use crate::vector::Way;
 
-/// One known hole; a row that no longer gets through is told, so that it is taken out.
+/// One such thing; a row that no longer gets through is told, so that it is taken out.
 #[derive(Debug)]
-pub struct Known {
-    /// Names of vectors; a `*` at the end stands for any end.
+pub struct Outside {
+    /// Names of vectors.
     pub vectors: &'static [&'static str],
-    /// As whom; empty: anybody.
-    pub ways: &'static [Way],
-    /// Why it gets through.
-    pub why: &'static str,
-    /// What will close it, or why it stays.
-    pub closed_by: &'static str,
+    /// As whom.
+    pub way: Way,
+    /// What it takes.
+    pub takes: &'static str,
+    /// What becomes of it.
+    pub then: &'static str,
 }
 
 /// All of them.
-pub const KNOWN: &[Known] = &[
-    Known {
-        vectors: &["netlink_*", "sweep_netlink"],
-        ways: &[],
-        why: "no cgroup hook runs for netlink; it leads to the kernel and not off the host",
-        closed_by: "a container runtime's seccomp profile; `callgate run` leaves routes alone",
-    },
-    Known {
+pub const OUTSIDE: &[Outside] = &[
+    Outside {
         vectors: &["migrate_host_root", "migrate_child_host_root", "clone_into_cgroup_host_root"],
-        ways: &[Way::Bare],
-        why: "root of the host that sees the cgroup tree may leave its cgroup; a read-only mount does not keep `clone3()` from it",
-        closed_by: "stays: enrol containers, or services with a cgroup namespace; who is root of the host is trusted",
+        way: Way::Bare,
+        takes: "a cgroup tree that shows other cgroups than its own; for all but `clone3()`, a writable one",
+        then: "it is out of the workload: nothing brings it back, and strict mode refuses what is neither enrolled nor exempt",
     },
-    Known {
-        vectors: &[
-            "bpf_open_link",
-            "bpf_write_map",
-            "bpf_write_heartbeat",
-            "unlink_pins",
-            "rename_pins",
-            "core_pattern",
-        ],
-        ways: &[Way::Bare],
-        why: "root of the host that sees bpffs or a writable /proc/sys may take the pins away, or have the kernel start programs",
-        closed_by: "stays: hide them (a mount namespace, as containers have); the warden's attestation raises an alarm",
+    Outside {
+        vectors: &["bpf_open_link", "unlink_pins", "rename_pins"],
+        way: Way::Bare,
+        takes: "bpffs in view, and to detach a link CAP_BPF",
+        then: "the link is attached and pinned again within a second, with an alarm on record",
     },
-    Known {
-        vectors: &["collector_socket"],
-        ways: &[],
-        why: "a collector of its own does not know which cgroups are enrolled; its socket is root's alone",
-        closed_by: "keep the socket out of what root's workloads see, as containers do; to be closed in the collector",
+    Outside {
+        vectors: &["bpf_write_map"],
+        way: Way::Bare,
+        takes: "bpffs in view, and CAP_BPF",
+        then: "the entry is written again within a second, with an alarm on record",
+    },
+    Outside {
+        vectors: &["bpf_write_heartbeat"],
+        way: Way::Bare,
+        takes: "bpffs in view, and CAP_BPF",
+        then: "the agent's next beat, ten times in the time after which it counts as stale, writes it anew",
+    },
+    Outside {
+        vectors: &["core_pattern"],
+        way: Way::Bare,
+        takes: "a writable /proc/sys",
+        then: "the kernel starts a program outside of every workload: nothing here sees that",
     },
 ];
 
-/// The row for `vector`, tried this way.
-pub fn known(vector: &str, way: Way) -> Option<&'static Known> {
-    let names = |pattern: &str| match pattern.strip_suffix('*') {
-        Some(start) => vector.starts_with(start),
-        None => vector == pattern,
-    };
-    KNOWN
-        .iter()
-        .find(|row| row.vectors.iter().any(|name| names(name)) && (row.ways.is_empty() || row.ways.contains(&way)))
+/// Whether `vector`, tried this way, is among them.
+pub fn is_outside(vector: &str, way: Way) -> bool {
+    OUTSIDE.iter().any(|row| row.vectors.contains(&vector) && row.way == way)
 }

@@ -32,7 +32,10 @@ impl Agent {
         let holders = holders(path);
         if let Some(first) = holders.first() {
             let processes = processes(holders.len());
-            bail!("`net_raw` is \"refuse\": {processes} of `{}` hold CAP_NET_RAW (pid {first}): {DROP_IT}", path.display());
+            bail!(
+                "`net_raw` is \"refuse\": {processes} of `{}` hold CAP_NET_RAW (pid {first}): {DROP_IT}",
+                path.display()
+            );
         }
         Ok(())
     }
@@ -69,7 +72,9 @@ fn processes(count: usize) -> String {
 fn holders(path: &Path) -> Vec<u32> {
     let holds = |pid: &u32| {
         let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        threads.filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok()).any(|status| permits(&status))
+        threads
+            .filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok())
+            .any(|status| permits(&status))
     };
     cgroup::processes(path).unwrap_or_default().into_iter().filter(holds).collect()
 }
@@ -85,7 +90,8 @@ mod tests {
 
     #[test]
     fn reads_the_permitted_set() {
-        let status = |set: &str| format!("Name:\tx\nCapInh:\tffffffffffffffff\nCapPrm:\t{set}\nCapBnd:\tffffffffffffffff\n");
+        let status =
+            |set: &str| format!("Name:\tx\nCapInh:\tffffffffffffffff\nCapPrm:\t{set}\nCapBnd:\tffffffffffffffff\n");
         assert!(permits(&status("000001ffffffffff")) && permits(&status("0000000000002000")));
         assert!(!permits(&status("0000000000000000")) && !permits(&status("00000000a80405fb")) && !permits(""));
         assert!(permits(&status("00000000a80425fb")), "Docker's default");
