@@ -28,19 +28,19 @@ pub const OUTSIDE: &[Outside] = &[
     Outside {
         vectors: &["bpf_open_link", "unlink_pins", "rename_pins"],
         way: Way::Bare,
-        takes: "bpffs in view, and to detach a link CAP_BPF",
+        takes: "bpffs in view",
         then: "the link is attached and pinned again within a second, with an alarm on record",
     },
     Outside {
         vectors: &["bpf_write_map"],
         way: Way::Bare,
-        takes: "bpffs in view, and CAP_BPF",
+        takes: "bpffs in view",
         then: "the entry is written again within a second, with an alarm on record",
     },
     Outside {
         vectors: &["bpf_write_heartbeat"],
         way: Way::Bare,
-        takes: "bpffs in view, and CAP_BPF",
+        takes: "bpffs in view",
         then: "the agent's next beat, ten times in the time after which it counts as stale, writes it anew",
     },
     Outside {

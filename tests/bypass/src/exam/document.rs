@@ -31,13 +31,12 @@ Where IPv4 and IPv6 differ, both are told.
 const OUTSIDE_THE_MODEL: &str = "
 ## Outside of the model
 
-`host-root` is root of the host with the host's own mounts: it sees bpffs and a cgroup tree that is writable and whole, and it has CAP_BPF or could take it.
-Who has that can load programs and modules of its own, so nothing on the host is kept from it; it is trusted, as the kernel is.
-No workload is given it.
+`host-root` is root with the host's own mounts: bpffs, a cgroup tree that is whole and writable, a writable /proc/sys.
+Their files are root's, so that a container's capabilities are enough to change them: what it takes is the mounts.
+Who is given these rules the host, and is trusted as the kernel is; no workload is.
 A container has a cgroup namespace, its own part of the tree read-only, and no bpffs.
-`callgate run` gives CMD a mount namespace with the cgroup tree read-only and bpffs hidden, and drops CAP_SYS_ADMIN, CAP_BPF and the rest beyond a container's default; `clone3()` is refused by seccomp.
-The deployments mount bpffs into the agent's container alone.
-A service of the host that runs as root is to be enrolled with that taken away: `CapabilityBoundingSet=` without CAP_SYS_ADMIN and CAP_BPF, `ProtectControlGroups=strict`, `ProtectKernelTunables=yes`, `InaccessiblePaths=/sys/fs/bpf`.
+`callgate run` gives CMD a mount namespace with the cgroup tree read-only and bpffs hidden, drops CAP_SYS_ADMIN, so that neither is undone, and has seccomp refuse bpf() and `clone3()`.
+A service of the host that runs as root is to be enrolled without them too: `InaccessiblePaths=/sys/fs/bpf`, `ProtectControlGroups=yes`, `ProtectKernelTunables=yes`, and `CapabilityBoundingSet=` without CAP_SYS_ADMIN.
 
 ";
 
