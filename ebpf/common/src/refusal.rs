@@ -90,6 +90,6 @@ mod tests {
             assert_eq!(Refusal::from_number(place), Some(cause));
         }
         assert_eq!(Refusal::from_number(0), None);
-        assert_eq!(Refusal::from_number(10), None);
+        assert_eq!(Refusal::from_number(Refusal::ALL.len() as u32 + 1), None);
     }
 }

@@ -1,4 +1,5 @@
-//! The exam once, short: nothing gets through, and `docs/bypass.md` says what this kernel says.
+//! The exam once, and in full also while something happens to the agent: nothing gets through, and `docs/bypass.md` says
+//! what this kernel says.
 //!
 //! To write that document anew: `CALLGATE_WRITE=1 cargo test -p callgate-bypass --test bypass`.
 
@@ -38,6 +39,9 @@ fn examine() -> Result<Vec<Row>> {
     let file = tempfile::NamedTempFile::new()?;
     let mut exam = Command::new(callgate_harness::program("callgate-bypass")?);
     exam.arg("--json").arg(file.path());
+    if callgate_harness::is_full() {
+        exam.arg("--full");
+    }
     let output = exam.output()?;
     let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     // 1 says that something got through, which is for the trials to tell; anything else, that there was no exam.

@@ -202,23 +202,38 @@ impl Site {
 
     /// Starts the agent and waits until it serves.
     pub fn start_agent(&mut self) -> Result<()> {
-        self.agent = Some(self.started_agent(&[])?);
+        let agent = self.spawned_agent(&[])?;
+        self.agent = Some(self.ready_agent(agent)?);
         Ok(())
     }
 
     /// Replaces the agent by another one that takes over from it.
     pub fn upgrade_agent(&mut self) -> Result<()> {
-        let successor = self.started_agent(&["--take-over"])?;
+        let successor = self.begin_upgrade()?;
+        self.end_upgrade(successor)
+    }
+
+    /// Starts an agent that takes over from the running one, and leaves it to it.
+    pub fn begin_upgrade(&self) -> Result<Running> {
+        self.spawned_agent(&["--take-over"])
+    }
+
+    /// Waits until `successor` serves and the agent before it is gone.
+    pub fn end_upgrade(&mut self, successor: Running) -> Result<()> {
+        let successor = self.ready_agent(successor)?;
         let mut before = self.agent.replace(successor).context("no agent runs")?;
         let status = before.wait(Duration::from_secs(20))?;
         ensure!(status.success(), "the agent before ended with {status}: {}", before.stderr());
         Ok(())
     }
 
-    fn started_agent(&self, more: &[&str]) -> Result<Running> {
+    fn spawned_agent(&self, more: &[&str]) -> Result<Running> {
         let mut command = Command::new(program("callgate-agent")?);
         command.arg("--config").arg(self.path("agent.toml")).args(more);
-        let mut agent = Running::start(command)?;
+        Running::start(command)
+    }
+
+    fn ready_agent(&self, mut agent: Running) -> Result<Running> {
         let ready = agent.error_line(START, |line| line.contains("\"ready\"") || line.contains("ready control"));
         if let Err(error) = ready {
             let running = agent.is_running();

@@ -24,7 +24,7 @@ pub mod wait;
 pub use ca::TestCa;
 pub use canary::{Canary, CanaryConfig, Hit};
 pub use cgroup::{TestCgroup, cgroup2_mount};
-pub use counts::count;
+pub use counts::{count, is_full};
 pub use load::{LoadConfig, LoadReport};
 pub use mount::TempBpffs;
 pub use nameserver::NameServer;

@@ -1,11 +1,11 @@
-//! The exam again while something happens: load, a killed, a stopped and an ever restarting agent.
+//! The exam again while something happens: load, a killed and a stopped agent, one that is replaced or restarted ever again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use callgate_harness::{LoadReport, Running, program};
+use callgate_harness::{Running, program};
 use rustix::process::Signal;
 
 use super::scene::Scene;
@@ -14,6 +14,8 @@ use crate::vector::{Vector, Way};
 
 /// Load while everything is tried. Unit: connections a second.
 const RATE: &str = "1000";
+/// What two loaded cores must reach of it at least, while everything else goes on beside it.
+const LEAST: u64 = 50;
 /// Connections that are opened at once at most.
 const CONNECTIONS: &str = "16";
 /// How long an agent lives in the phase of restarts. Source: half of what one pass takes at least.
@@ -28,8 +30,12 @@ pub fn passes(scene: &mut Scene, vectors: &[&Vector], rows: &mut Vec<Row>, tell:
     let steady = steady(vectors);
     let by = |way: Way| matches!(way, Way::User | Way::Root);
 
-    let load = load(scene)?;
+    let _load = load(scene)?;
+    let (opened, started) = (opened()?, Instant::now());
     pass(scene, "load", &steady, &by, rows, tell)?;
+    let (more, seconds) = (self::opened()?.saturating_sub(opened), started.elapsed().as_secs());
+    eprintln!("load: {more} connections in {seconds} s");
+    ensure!(more > seconds * LEAST, "{more} connections in {seconds} s are no load");
     scene.is_alive()?;
 
     scene.site.kill_agent()?;
@@ -41,10 +47,11 @@ pub fn passes(scene: &mut Scene, vectors: &[&Vector], rows: &mut Vec<Row>, tell:
     pass(scene, "agent stopped", &steady, &by, rows, tell)?;
     scene.revive()?;
 
+    upgrades(scene, &steady, &by, rows, tell)?;
+    scene.is_alive()?;
+
     restarts(scene, &steady, &by, rows, tell)?;
     scene.revive()?;
-    let answered = ended(load)?;
-    ensure!(answered.status(403) > 0 && answered.status(200) == 0, "the load was not refused by policy: {answered:?}");
     Ok(())
 }
 
@@ -56,12 +63,31 @@ fn load(scene: &Scene) -> Result<Running> {
     Running::start(command)
 }
 
-fn ended(mut load: Running) -> Result<LoadReport> {
-    load.signal(Signal::INT)?;
-    load.wait(Duration::from_secs(20))?;
-    let text = load.stdout();
-    let line = text.lines().last().context("the load said nothing")?;
-    Ok(serde_json::from_str(line)?)
+/// Connections that were opened in this network namespace so far.
+fn opened() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/net/snmp")?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, numbers) = (lines.next().context("names")?, lines.next().context("numbers")?);
+    let mut both = names.split(' ').zip(numbers.split(' '));
+    let (_, number) = both.find(|(name, _)| *name == "ActiveOpens").context("ActiveOpens")?;
+    Ok(number.parse()?)
+}
+
+/// At the beginning of each attempt a successor starts, which takes over in its midst or soon after it.
+fn upgrades(
+    scene: &mut Scene,
+    vectors: &[&Vector],
+    by: &dyn Fn(Way) -> bool,
+    rows: &mut Vec<Row>,
+    tell: &mut dyn FnMut(&Row),
+) -> Result<()> {
+    for vector in vectors {
+        let successor = scene.site.begin_upgrade()?;
+        pass(scene, "agent upgraded", &[*vector], by, rows, tell)?;
+        scene.site.end_upgrade(successor)?;
+        scene.look_at_gate()?;
+    }
+    Ok(())
 }
 
 /// Between two attempts the agent is killed and started again, in turns, for as long as one pass takes.
