@@ -100,6 +100,17 @@ fn packet_socket() -> Result<()> {
     Ok(())
 }
 
+/// Everything but the enrolment, with one more key in the agent's configuration.
+fn with_key(key: &str) -> Result<Site> {
+    let mut site = Site::without_agent()?;
+    let text = std::fs::read_to_string(site.path("agent.toml"))?;
+    // Before the first table.
+    site.write("agent.toml", &format!("{key}\n{text}"))?;
+    site.start_collector()?;
+    site.start_agent()?;
+    Ok(site)
+}
+
 /// SOCK_DIAG, which lists every socket of the host.
 const DIAG: &str = "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4).family.value";
 
@@ -112,10 +123,7 @@ fn netlink() -> Result<()> {
     let found = denials(&site, "family")?;
     ensure!(found[0]["family"] == 16 && found[0]["protocol"] == 4 && found[0]["observed"] == false, "{found:?}");
 
-    let mut site = Site::without_agent()?;
-    site.configure("netlink = \"report\"\n")?;
-    site.start_collector()?;
-    site.start_agent()?;
+    let site = with_key("netlink = \"report\"")?;
     site.callgate(&["enroll", &site.enrolled.display().to_string(), "--name", "site"])?.ok()?;
     let mut workload = Shell::start(&Place::here().cgroup_path(&site.enrolled))?;
     let said = workload.ask(DIAG)?;
@@ -135,10 +143,7 @@ fn alarms(site: &Site) -> Result<String> {
 }
 
 fn net_raw_refused() -> Result<()> {
-    let mut site = Site::without_agent()?;
-    site.configure("net_raw = \"refuse\"\n")?;
-    site.start_collector()?;
-    site.start_agent()?;
+    let site = with_key("net_raw = \"refuse\"")?;
     let mut workload = Shell::start(&Place::here().cgroup_path(&site.enrolled))?;
     let enroll = || site.callgate(&["enroll", &site.enrolled.display().to_string(), "--name", "site"]);
     let refused = enroll()?;
