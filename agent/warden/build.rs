@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use libbpf_cargo::SkeletonBuilder;
 
 /// The objects, as they are named in `src/parts.rs`.
-const OBJECTS: [&str; 5] = ["guard", "sockets", "families", "arrivals", "lsm"];
+const OBJECTS: [&str; 6] = ["guard", "sockets", "calls", "arrivals", "lsm", "exec"];
 
 fn main() {
     if let Err(error) = build() {

@@ -19,8 +19,10 @@ pub struct Config {
     pub listen: Vec<String>,
     /// Directory of the store: one file per day, readable by its owner alone.
     pub store_dir: PathBuf,
-    /// Cgroups whose processes may not connect, as paths below the cgroup v2 mount, beside every `callgate run`.
+    /// Cgroups whose processes may not connect, as paths below the cgroup v2 mount, beside those that are enrolled.
     pub refuse_cgroups: Vec<String>,
+    /// Where a BPF file system is mounted: its pins tell which cgroups of this host are enrolled.
+    pub bpffs: PathBuf,
     /// Certificates for `https://…`; none: no such address.
     pub tls: Option<Tls>,
     /// How long a stop waits for peers to let go. Unit: seconds.
@@ -138,6 +140,7 @@ impl Default for Config {
             listen: vec!["unix:/run/callgate/collector.sock".into()],
             store_dir: "/var/lib/callgate/store".into(),
             refuse_cgroups: Vec::new(),
+            bpffs: crate::server::BPFFS.into(),
             tls: None,
             shutdown_timeout_s: 10,
             log: "info".into(),
@@ -211,6 +214,9 @@ impl Config {
         if !self.store_dir.is_absolute() {
             return Err(ConfigError::Relative { key: "store_dir", path: self.store_dir.clone() });
         }
+        if !self.bpffs.is_absolute() {
+            return Err(ConfigError::Relative { key: "bpffs", path: self.bpffs.clone() });
+        }
         match self.refuse_cgroups.iter().find(|path| !path.starts_with('/')) {
             Some(path) => Err(ConfigError::Relative { key: "refuse_cgroups", path: path.into() }),
             None => Ok(()),
@@ -234,7 +240,7 @@ mod tests {
         assert_eq!(read(published).unwrap(), Config::default());
         let keys: toml::Table = published.parse().unwrap();
         let shown: Vec<_> = keys.keys().map(String::as_str).collect();
-        let all = ["listen", "log", "log_format", "refuse_cgroups", "shutdown_timeout_s", "store_dir"];
+        let all = ["bpffs", "listen", "log", "log_format", "refuse_cgroups", "shutdown_timeout_s", "store_dir"];
         assert!(all.iter().all(|key| shown.contains(key)) && shown.len() == all.len(), "{shown:?}");
     }
 
@@ -256,6 +262,7 @@ mod tests {
             ("listen = []", "`listen` is empty"),
             ("store_dir = \"x\"", "`store_dir`: `x` is not absolute"),
             ("refuse_cgroups = [\"x\"]", "`refuse_cgroups`"),
+            ("bpffs = \"x\"", "`bpffs`: `x` is not absolute"),
             ("log = \"=,=\"", "no log filter"),
             ("log_format = \"xml\"", "unknown variant `xml`"),
             ("shutdown_timeout_s = -1", "shutdown_timeout_s"),

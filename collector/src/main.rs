@@ -98,7 +98,7 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     let tls = config.tls.as_ref().map(Tls::open).transpose().context("`[tls]`")?;
     let mut servers = Vec::new();
     for listen in config.listen()? {
-        let guard = PeerGuard::by_cgroup(config.refuse_cgroups.clone());
+        let guard = PeerGuard::by_cgroup(config.refuse_cgroups.clone(), config.bpffs.clone());
         let server = serve_tls(store.clone(), listen, guard, tls.clone()).await?;
         tracing::info!(endpoint = server.endpoint(), store = %config.store_dir.display(), "listening");
         servers.push(server);

@@ -4,6 +4,7 @@
 //! Who may connect locally is the [`PeerGuard`]'s to say, [`listen`] explains what it can see; what a certificate allows
 //! is in [`rights`].
 
+mod enrolled;
 mod ingest;
 mod listen;
 mod peer;
@@ -27,7 +28,7 @@ use tonic::transport::Server as Tonic;
 
 use crate::Store;
 pub use listen::{Listen, ListenError};
-pub use peer::{PeerGuard, peer_cgroup};
+pub use peer::{BPFFS, PeerGuard, peer_cgroup};
 
 /// Largest message taken: a batch has at most 1 MiB of bodies, or one record. Unit: bytes.
 const MESSAGE_MAX: usize = 8 << 20;
@@ -71,12 +72,12 @@ pub struct Server {
     _file: Option<listen::SocketFile>,
 }
 
-/// Serves `store` on `listen` to every local peer that sits in no `callgate run` ([`PeerGuard::by_cgroup`]).
+/// Serves `store` on `listen` to every local peer that sits in no workload of this host ([`PeerGuard::by_cgroup`]).
 ///
 /// # Errors
 /// [`ServeError`] if it cannot listen there.
 pub async fn serve(store: Store, listen: Listen) -> Result<Server, ServeError> {
-    serve_guarded(store, listen, PeerGuard::by_cgroup(Vec::new())).await
+    serve_guarded(store, listen, PeerGuard::by_cgroup(Vec::new(), peer::BPFFS.into())).await
 }
 
 /// Serves `store` on `listen` to the peers that `guard` lets in.

@@ -2,71 +2,25 @@
 //
 // Moments at which an enrolled task may come to hold a socket that was made elsewhere: the agent is told to look.
 //
-// That is after a message was received over a unix socket, after pidfd_getfd(), when a task is moved into an enrolled
-// cgroup, and when one is cloned into it. Whether a message carried descriptors is not asked: the answer lies in memory
-// that the task can write. One report a process is under way at most, until the agent begins to look.
+// That is after a message was received over a unix socket, when a task is moved into an enrolled cgroup, and when one is
+// cloned into it; pidfd_getfd() is seen by calls.bpf.c. Whether a message carried descriptors is not asked: the answer
+// lies in memory that the task can write. Nothing here runs for a system call that receives nothing.
+#include "arrivals.h"
 #include "calls.h"
 
 // Source: uapi/linux/io_uring.h.
 #define IORING_OP_RECVMSG 10
 
-// Processes of which a report is under way: programs add, the agent removes before it looks.
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, u32);
-	__type(value, u32);
-} STIRRED SEC(".maps");
-
-static __always_inline void tell(struct place place, u32 pid)
+// A message or stream was read, by whatever call: 64-bit, 32-bit, io_uring. Since Linux 6.3.
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(arrival_received, struct sock *socket, int length, int flags)
 {
-	u32 one = 1;
-	// A full map tells once more than needed, not once less.
-	if (bpf_map_update_elem(&STIRRED, &pid, &one, BPF_NOEXIST) == -17 /* EEXIST */)
-		return;
-	struct event *event = event_of_current(KIND_ARRIVAL, place);
-	if (!event) {
-		bpf_map_delete_elem(&STIRRED, &pid);
-		return;
-	}
-	event->pid = pid;
-	bpf_ringbuf_submit(event, 0);
-}
-
-static __always_inline void tell_of_current(void)
-{
-	struct place place = place_of_current();
-	if (place.enrolled)
-		tell(place, bpf_get_current_pid_tgid() >> 32);
-}
-
-SEC("tp_btf/sys_exit")
-int BPF_PROG(arrival_exit, struct pt_regs *regs, long result)
-{
-	u32 call, fd, family;
-	if (result < 0)
+	if (socket->__sk_common.skc_family != AF_UNIX || length < 0)
 		return 0;
-	switch (call_of(number_of(regs))) {
-	case CALL_PIDFD_GETFD:
-		tell_of_current();
+	// These leave no room for a descriptor. A message that io_uring received while such a call returned is seen below.
+	if (is_plain((struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf())))
 		return 0;
-	case CALL_RECVMSG:
-	case CALL_RECVMMSG:
-		family = family_of(first_argument(regs));
-		break;
-	case CALL_SOCKETCALL:
-		call = first_argument(regs);
-		if (call != SYS_RECVMSG && call != SYS_RECVMMSG)
-			return 0;
-		family = bpf_probe_read_user(&fd, sizeof(fd), (void *)second_argument(regs)) ? 0 : family_of(fd);
-		break;
-	default:
-		return 0;
-	}
-	// The descriptor may be gone by now, or another one: only what is certainly no unix socket is left out.
-	if (family == AF_UNIX || !family)
-		tell_of_current();
+	tell_of_current(place_of_current());
 	return 0;
 }
 
@@ -75,7 +29,7 @@ int BPF_PROG(arrival_uring, void *ring, void *done)
 {
 	struct io_kiocb *request = done;
 	if (request && BPF_CORE_READ(request, opcode) == IORING_OP_RECVMSG)
-		tell_of_current();
+		tell_of_current(place_of_current());
 	return 0;
 }
 

@@ -2,7 +2,7 @@
 //
 // Numbers and arguments of the system calls that the warden looks at, for 64-bit tasks and for 32-bit ones.
 //
-// The tracepoints raw_syscalls see both; those of one system call (`syscalls/sys_enter_socket`) leave 32-bit tasks out.
+// The tracepoint raw_syscalls sees both; those of one system call (`syscalls/sys_exit_socket`) leave 32-bit tasks out.
 #ifndef CALLS_H
 #define CALLS_H
 
@@ -14,8 +14,6 @@ enum call {
 	CALL_SOCKETPAIR,
 	// 32-bit x86 alone: the call and the address of its arguments are the arguments.
 	CALL_SOCKETCALL,
-	CALL_RECVMSG,
-	CALL_RECVMMSG,
 	CALL_PIDFD_GETFD,
 };
 
@@ -30,38 +28,34 @@ static __always_inline bool is_compat(void)
 	return task->thread_info.status & TS_COMPAT;
 }
 
-static __always_inline enum call call_of(long number)
+// The x32 calls have the numbers of the 64-bit ones with this bit. Source: uapi/asm/unistd.h.
+#define X32 0x40000000
+
+// The number alone leaves all but six calls out; only then the task is asked for its bitness.
+static __always_inline enum call call_of(struct pt_regs *regs)
 {
-	switch (number) {
+	switch ((u32)regs->orig_ax & ~X32) {
 	case 41:
 		return is_compat() ? CALL_NONE : CALL_SOCKET;
 	case 53:
 		return is_compat() ? CALL_NONE : CALL_SOCKETPAIR;
-	case 47:
-		return is_compat() ? CALL_NONE : CALL_RECVMSG;
-	case 299:
-		return is_compat() ? CALL_NONE : CALL_RECVMMSG;
-	case 438:
-		return CALL_PIDFD_GETFD;
 	case 102:
 		return is_compat() ? CALL_SOCKETCALL : CALL_NONE;
 	case 359:
 		return CALL_SOCKET;
 	case 360:
 		return CALL_SOCKETPAIR;
-	case 372:
-		return CALL_RECVMSG;
-	case 337:
-	case 417:
-		return CALL_RECVMMSG;
+	case 438:
+		return CALL_PIDFD_GETFD;
 	default:
 		return CALL_NONE;
 	}
 }
 
-static __always_inline long number_of(struct pt_regs *regs)
+static __always_inline bool is_plain(struct pt_regs *regs)
 {
-	return (int)regs->orig_ax;
+	u64 number = regs->orig_ax;
+	return (number == 0 || number == 19 || number == 45) && !is_compat();
 }
 
 static __always_inline u64 first_argument(struct pt_regs *regs)
@@ -72,6 +66,11 @@ static __always_inline u64 first_argument(struct pt_regs *regs)
 static __always_inline u64 second_argument(struct pt_regs *regs)
 {
 	return is_compat() ? (u32)regs->cx : regs->si;
+}
+
+static __always_inline u64 third_argument(struct pt_regs *regs)
+{
+	return regs->dx;
 }
 
 #elif defined(__TARGET_ARCH_arm64)
@@ -85,42 +84,29 @@ static __always_inline bool is_compat(void)
 	return task->thread_info.flags & (1UL << TIF_32BIT);
 }
 
-static __always_inline enum call call_of(long number)
+// The number alone leaves all but five calls out; only then the task is asked for its bitness.
+static __always_inline enum call call_of(struct pt_regs *regs)
 {
-	if (number == 438)
-		return CALL_PIDFD_GETFD;
-	if (is_compat()) {
-		switch (number) {
-		case 281:
-			return CALL_SOCKET;
-		case 288:
-			return CALL_SOCKETPAIR;
-		case 297:
-			return CALL_RECVMSG;
-		case 365:
-		case 417:
-			return CALL_RECVMMSG;
-		default:
-			return CALL_NONE;
-		}
-	}
-	switch (number) {
+	switch (regs->syscallno) {
 	case 198:
-		return CALL_SOCKET;
+		return is_compat() ? CALL_NONE : CALL_SOCKET;
 	case 199:
-		return CALL_SOCKETPAIR;
-	case 212:
-		return CALL_RECVMSG;
-	case 243:
-		return CALL_RECVMMSG;
+		return is_compat() ? CALL_NONE : CALL_SOCKETPAIR;
+	case 281:
+		return is_compat() ? CALL_SOCKET : CALL_NONE;
+	case 288:
+		return is_compat() ? CALL_SOCKETPAIR : CALL_NONE;
+	case 438:
+		return CALL_PIDFD_GETFD;
 	default:
 		return CALL_NONE;
 	}
 }
 
-static __always_inline long number_of(struct pt_regs *regs)
+static __always_inline bool is_plain(struct pt_regs *regs)
 {
-	return regs->syscallno;
+	s32 number = regs->syscallno;
+	return (number == 63 || number == 65 || number == 207) && !is_compat();
 }
 
 static __always_inline u64 first_argument(struct pt_regs *regs)
@@ -133,6 +119,11 @@ static __always_inline u64 second_argument(struct pt_regs *regs)
 	return regs->user_regs.regs[1];
 }
 
+static __always_inline u64 third_argument(struct pt_regs *regs)
+{
+	return regs->user_regs.regs[2];
+}
+
 #else
 #error "no system call numbers for this architecture"
 #endif
@@ -140,11 +131,9 @@ static __always_inline u64 second_argument(struct pt_regs *regs)
 // The calls of socketcall(2). Source: uapi/linux/net.h.
 #define SYS_SOCKET 1
 #define SYS_SOCKETPAIR 8
-#define SYS_RECVMSG 17
-#define SYS_RECVMMSG 19
 
-// The family of the current task's descriptor `fd`; 0: no socket, or it cannot be told.
-static __always_inline u32 family_of(u32 fd)
+// The socket behind the current task's descriptor `fd`; null: there is none, or it is no socket.
+static __always_inline struct sock *socket_at(u32 fd)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
@@ -154,7 +143,7 @@ static __always_inline u32 family_of(u32 fd)
 	struct file *file = 0;
 	bpf_probe_read_kernel(&file, sizeof(file), &slots[fd]);
 	struct socket *socket = BPF_CORE_READ(file, private_data);
-	return BPF_CORE_READ(socket, sk, __sk_common.skc_family);
+	return BPF_CORE_READ(socket, sk);
 }
 
 #endif

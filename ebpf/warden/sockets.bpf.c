@@ -139,7 +139,7 @@ int files(struct bpf_iter__task_file *ctx)
 	if (!sk)
 		return 0;
 	u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	if (family == AF_UNIX || family == AF_NETLINK)
+	if (family == AF_UNIX || (family == AF_NETLINK && !BPF_CORE_READ(sk, sk_protocol)))
 		return 0;
 	struct place holder = place_of_cgroup(BPF_CORE_READ(task, cgroups, dfl_cgrp));
 	if (!holder.enrolled)

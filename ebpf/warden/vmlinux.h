@@ -31,12 +31,14 @@ enum { false, true };
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
 enum {
 	BPF_ANY = 0,
 	BPF_NOEXIST = 1,
 	BPF_F_NO_PREALLOC = 1,
+	BPF_SK_STORAGE_GET_F_CREATE = 1,
 };
 struct bpf_sock;
 struct bpf_sock_addr {
@@ -181,11 +183,21 @@ struct nsproxy {
 	struct net *net_ns;
 };
 
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct signal_struct {
+	atomic_t live;
+};
+
 struct task_struct {
 	struct thread_info thread_info;
 	s32 pid;
 	s32 tgid;
-	u64 start_time;
+	u64 start_boottime;
+	u64 self_exec_id;
+	struct signal_struct *signal;
 	struct css_set *cgroups;
 	struct nsproxy *nsproxy;
 	struct files_struct *files;
@@ -211,6 +223,7 @@ struct io_kiocb {
 struct io_socket {
 	int domain;
 	int type;
+	int protocol;
 };
 
 struct seq_file;
@@ -254,6 +267,7 @@ struct bpf_iter__task_file {
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
 	unsigned long cx;
+	unsigned long dx;
 	unsigned long bx;
 	unsigned long si;
 	unsigned long di;

@@ -2,9 +2,10 @@
 //!
 //! Wiring only. Started by `callgate-agent` for a host, and in process by `callgate run` for one command.
 //! What it enrols is in [`enrolling`] and [`following`], what the warden does for it in [`warding`], how it keeps the
-//! kernel programs in place in [`attesting`], how it says that it is well in [`health`].
+//! kernel programs in place in [`attesting`], what it says of capabilities in [`capable`], how it says that it is well in [`health`].
 
 mod attesting;
+mod capable;
 mod enrolling;
 mod following;
 mod health;
@@ -71,6 +72,8 @@ pub struct Setup {
     pub inheritance: Option<Inheritance>,
     /// For an agent of one run: its trust files. Its enrolments end with this process, which a sweep can tell.
     pub run: Option<PathBuf>,
+    /// Whether every workload is born with a seccomp filter that refuses sockets without a hook.
+    pub has_seccomp: bool,
 }
 
 /// A running agent.
@@ -114,7 +117,7 @@ impl Agent {
     /// # Errors
     /// Names the part that does not start, and what to do about it.
     pub async fn start(setup: Setup) -> Result<Arc<Self>> {
-        let Setup { instance, config, policies, authority, mut own_ports, inheritance, run } = setup;
+        let Setup { instance, config, policies, authority, mut own_ports, inheritance, run, has_seccomp } = setup;
         let mut registry = Registry::default();
         let stopping = CancellationToken::new();
         let (lock, standing, metrics, predecessor) = match inheritance.map(Inheritance::into_parts) {
@@ -132,7 +135,7 @@ impl Agent {
         own_ports.extend(route.as_ref().and_then(|route| route.endpoint().address()));
         let collector_tls = route.as_ref().and_then(|route| route.tls().cloned());
         let ground = Arc::new(KernelGround::new(Arc::clone(&redirect)));
-        let warden = warding::start(&config, &redirect);
+        let warden = warding::start(&config, &redirect, has_seccomp);
         warding::register(&mut registry, &warden);
         let unwarded = warding::lacking(&warden);
         let metrics = Metrics::register(&mut registry);

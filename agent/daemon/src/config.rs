@@ -40,6 +40,10 @@ pub struct Config {
     pub cgroup_root: Option<PathBuf>,
     /// What becomes of connections that are older than an enrolment, or were made elsewhere and are held inside.
     pub older_sockets: OlderSockets,
+    /// What becomes of a task of a workload that asks for netlink beyond routes.
+    pub netlink: Answer,
+    /// What becomes of a workload with processes that hold CAP_NET_RAW.
+    pub net_raw: Answer,
     /// Name of this node in records; none: the host name.
     pub node: Option<String>,
     /// Collector: `https://HOST:PORT`, `http://ADDRESS:PORT` (loopback only) or `unix:PATH`. None: records stay in the
@@ -151,6 +155,16 @@ pub enum OlderSockets {
     Report,
 }
 
+/// What becomes of what a workload should not need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// It is refused.
+    Refuse,
+    /// It is recorded, and goes on.
+    Report,
+}
+
 /// A log level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -188,6 +202,8 @@ impl Default for Config {
             bpffs: "/sys/fs/bpf".into(),
             cgroup_root: None,
             older_sockets: OlderSockets::default(),
+            netlink: Answer::Refuse,
+            net_raw: Answer::Report,
             node: None,
             collector: None,
             collector_tls: None,

@@ -107,7 +107,16 @@ async fn serve(config: Config, policies: Policies, take_over: bool) -> Result<()
     let successors = handover::socket_path(&config.runtime_dir);
     let inheritance = if take_over { handover::ask(&successors, INSTANCE)? } else { None };
     let instance = INSTANCE.to_owned();
-    let setup = Setup { instance, config, policies, authority, own_ports: Vec::new(), inheritance, run: None };
+    let setup = Setup {
+        instance,
+        config,
+        policies,
+        authority,
+        own_ports: Vec::new(),
+        inheritance,
+        run: None,
+        has_seccomp: false,
+    };
     let agent = Agent::start(setup).await?;
     agent.enrol_configured(&enrol)?;
     handover::serve(Arc::clone(&agent), &successors)?;

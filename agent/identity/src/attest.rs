@@ -4,8 +4,8 @@
 //! What cannot be told for certain is left out ([`Process::executable`] is none), so a rule that names an executable
 //! does not match then.
 //!
-//! Limit: a process that executes another program between its `connect()` and this look at it is shown with the
-//! later program. Closing that needs the kernel's own note of the executable at `connect()`.
+//! The executable is the one that the kernel noted at `connect()`: a process that executes another program before this
+//! look at it has none, and neither has one of which the kernel noted nothing.
 
 mod digest;
 mod placement;
@@ -14,7 +14,7 @@ mod stat;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use callgate_model::{Executable, Origin, Process};
+use callgate_model::{Executable, Executed, Origin, Process};
 use rustix::fs::{Mode, OFlags, openat};
 
 use digest::Digests;
@@ -45,7 +45,7 @@ impl Attestor {
     /// cgroup v2 mount.
     ///
     /// `start_time` is 0 and `executable` none when that process is gone, or its id belongs to a process that started
-    /// after the `connect()`. `executable` alone is none when the file cannot be read, lies on a FUSE file system
+    /// after the `connect()`. `executable` alone is none when it is another one than at `connect()`, cannot be read, lies on a FUSE file system
     /// (whose owner chooses what each read returns), is over 1 GiB, or changed while it was read.
     ///
     /// Blocking: an executable that was not seen before is read and hashed whole (about 1 s for a gigabyte).
@@ -58,7 +58,8 @@ impl Attestor {
             Process { pid: origin.pid, start_time: 0, uid: origin.uid, gid: origin.gid, executable: None, placement };
         let Some((dir, start_time)) = opened else { return process };
         process.start_time = start_time;
-        let executable = self.executable(&dir);
+        let noted = origin.executed.as_ref().filter(|noted| stat::ticks(noted.start) == start_time);
+        let executable = noted.and_then(|noted| self.executable(&dir, noted));
         // Still the same process: the directory's descriptor pins the process id, but a fork cannot be excluded
         // from having replaced it where `/proc` is not the kernel's own.
         if stat::start_time(&dir) == Some(start_time) {
@@ -75,10 +76,13 @@ impl Attestor {
         (start_time <= stat::ticks_since_boot(origin.connected_at)).then_some((dir, start_time))
     }
 
-    fn executable(&self, dir: &OwnedFd) -> Option<Executable> {
+    fn executable(&self, dir: &OwnedFd, noted: &Executed) -> Option<Executable> {
         let path = rustix::fs::readlinkat(dir, "exe", Vec::new()).ok()?;
         // O_PATH: nothing is read, and no device or server is asked, before we know what it is.
         let file = openat(dir, "exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        if !digest::is(&file, dir, noted) {
+            return None;
+        }
         let (id, sha256) = self.digests.of(&file, dir)?;
         Some(Executable {
             path: path.to_string_lossy().into_owned(),
@@ -128,7 +132,35 @@ mod tests {
             uid: 1000,
             gid: 1000,
             connected_at: Monotonic(connected_at),
+            executed: executed(&Path::new("/proc").join(pid.to_string())),
         }
+    }
+
+    /// What the kernel would have noted of the process with this directory.
+    fn executed(dir: &Path) -> Option<Executed> {
+        let file = fs::metadata(dir.join("exe")).ok()?;
+        let open = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).ok()?;
+        let start = Duration::from_millis(10 * stat::start_time(&open)?);
+        Some(Executed { start, device: file.dev(), inode: file.ino() })
+    }
+
+    #[test]
+    fn an_executable_that_the_kernel_did_not_note_is_unknown() {
+        let mut child = cat();
+        let told = |change: fn(&mut Executed)| {
+            let mut origin = origin(child.id(), now());
+            origin.executed.as_mut().map(change);
+            Attestor::new().process(&origin, Path::new("")).executable
+        };
+        let known = told(|_| ()).is_some();
+        let others: [fn(&mut Executed); 3] =
+            [|noted| noted.inode += 1, |noted| noted.device += 1, |noted| noted.start += Duration::from_millis(10)];
+        let unknown = others.map(told).iter().all(Option::is_none);
+        let unnoted = Origin { executed: None, ..origin(child.id(), now()) };
+        let nothing = Attestor::new().process(&unnoted, Path::new("")).executable.is_none();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(known && unknown && nothing, "{known} {unknown} {nothing}");
     }
 
     fn now() -> Duration {
@@ -198,7 +230,8 @@ mod tests {
         fs::write(&exe, "one").unwrap();
         fake_proc(root.path(), &exe);
         let attestor = Attestor::with_proc(root.path());
-        let digest = || attestor.process(&origin(7, now()), Path::new("")).executable.unwrap().sha256;
+        let noted = || Origin { executed: executed(&root.path().join("7")), ..origin(7, now()) };
+        let digest = || attestor.process(&noted(), Path::new("")).executable.unwrap().sha256;
         let one = digest();
         assert_eq!(one, "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed");
         assert_eq!(digest(), one);
@@ -210,7 +243,9 @@ mod tests {
     fn takes_regular_files_only() {
         let root = tempfile::tempdir().unwrap();
         fake_proc(root.path(), Path::new("/dev/zero"));
-        let process = Attestor::with_proc(root.path()).process(&origin(7, now()), Path::new(""));
+        let origin = Origin { executed: executed(&root.path().join("7")), ..origin(7, now()) };
+        assert!(origin.executed.is_some());
+        let process = Attestor::with_proc(root.path()).process(&origin, Path::new(""));
         assert_eq!((process.start_time, process.executable), (5, None));
     }
 }

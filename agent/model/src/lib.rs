@@ -25,7 +25,7 @@ pub use decision::{Decision, Obligations, RecordDepth, TlsMode, Verdict};
 pub use function::{Function, Protocol};
 pub use ids::{CallId, CgroupId, ConnectionId, IdError, NetnsCookie, SessionId, StreamId};
 pub use masking::{MaskHow, MaskKinds, MaskPlace, MaskWordError, Masking};
-pub use origin::{Monotonic, Origin};
+pub use origin::{Executed, Monotonic, Origin};
 pub use placement::Placement;
 pub use reason::Reason;
 pub use record::{

@@ -30,4 +30,17 @@ pub struct Origin {
     pub gid: u32,
     /// When `connect()` ran. A process that started later than this is not the one that connected.
     pub connected_at: Monotonic,
+    /// What the process executed at `connect()`; none when the kernel did not note it.
+    pub executed: Option<Executed>,
+}
+
+/// One execution of a program, as the kernel noted it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Executed {
+    /// When the process started, since boot.
+    pub start: Duration,
+    /// Device number of the executable's file system, as the kernel has it inside.
+    pub device: u64,
+    /// Inode of the executable.
+    pub inode: u64,
 }

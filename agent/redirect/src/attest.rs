@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
 use aya::programs::ProgramError;
+use callgate_ebpf_common::Enrolment;
 use callgate_model::CgroupId;
 
 use crate::cgroup::Cgroup;
@@ -17,6 +18,9 @@ use crate::redirect::lock;
 use crate::syscall::attached;
 use crate::{Redirect, RedirectError};
 
+/// What [`Repair::missing`] calls the cgroup's entry in the programs' map.
+pub const ENTRY: &str = "its entry in the map of enrolments";
+
 /// What was found missing, and became of it.
 #[derive(Debug)]
 pub struct Repair {
@@ -24,7 +28,7 @@ pub struct Repair {
     pub cgroup: CgroupId,
     /// Its directory.
     pub path: PathBuf,
-    /// Programs that were not attached, or whose pin was gone.
+    /// Programs that were not attached, or whose pin was gone; and [`ENTRY`], where that was gone or changed.
     pub missing: Vec<&'static str>,
     /// Why they could not be attached again; none: they are.
     pub error: Option<RedirectError>,
@@ -67,7 +71,33 @@ impl Redirect {
     #[must_use]
     pub fn attest(&self) -> Vec<Repair> {
         let folders: Vec<PathBuf> = lock(&self.kept).keys().cloned().collect();
-        folders.iter().filter_map(|folder| self.attest_one(folder)).collect()
+        let mut repairs = self.attest_entries();
+        repairs.extend(folders.iter().filter_map(|folder| self.attest_one(folder)));
+        repairs
+    }
+
+    /// Without its entry the programs take a cgroup's tasks for strangers, and refuse them; with another one, they do as
+    /// that says.
+    fn attest_entries(&self) -> Vec<Repair> {
+        let kept = lock(&self.kept);
+        let path_of = |cgroup| kept.values().find(|kept| kept.cgroup == cgroup).map(|kept| kept.path.clone());
+        let repair = |(cgroup, done): (CgroupId, Result<(), RedirectError>)| Repair {
+            cgroup,
+            path: path_of(cgroup).unwrap_or_default(),
+            missing: vec![ENTRY],
+            error: done.err(),
+        };
+        self.put_back_entries().into_iter().map(repair).collect()
+    }
+
+    /// Puts back what somebody else took out of the map, or changed there; of which cgroups.
+    fn put_back_entries(&self) -> Vec<(CgroupId, Result<(), RedirectError>)> {
+        let entries = lock(&self.entries);
+        let mut map = lock(&self.enrolments);
+        let is_there = |id: &CgroupId, entry: &Enrolment| map.get(&id.0, 0).is_ok_and(|found| found == *entry);
+        let lost: Vec<_> = entries.iter().filter(|(id, entry)| !is_there(id, entry)).collect();
+        let failed = |source| RedirectError::Map { map: "ENROLMENTS", source: Box::new(source) };
+        lost.into_iter().map(|(id, entry)| (*id, map.insert(id.0, *entry, 0).map_err(failed))).collect()
     }
 
     fn attest_one(&self, folder: &Path) -> Option<Repair> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aya::maps::{HashMap, MapData, MapError};
 use callgate_ebpf_common::{OriginRecord, TupleKey};
-use callgate_model::{CgroupId, Monotonic, NetnsCookie, Origin};
+use callgate_model::{CgroupId, Executed, Monotonic, NetnsCookie, Origin};
 use tracing::{debug, warn};
 
 use crate::RedirectError;
@@ -110,5 +110,13 @@ pub fn origin(record: &OriginRecord) -> Origin {
         uid: record.uid,
         gid: record.gid,
         connected_at: Monotonic(Duration::from_nanos(record.connected_ns)),
+        executed: executed(record),
     }
+}
+
+/// None where the warden noted nothing, or noted another process at an earlier `connect()` of the socket.
+fn executed(record: &OriginRecord) -> Option<Executed> {
+    let callgate_ebpf_common::Executed { start_ns, inode, device, pid } = record.executed;
+    let device = rustix::fs::makedev(device >> 20, device & 0xf_ffff);
+    (inode != 0 && pid == record.pid).then_some(Executed { start: Duration::from_nanos(start_ns), device, inode })
 }

@@ -32,7 +32,9 @@ pub struct Redirect {
     /// What stays attached until it is told to go; locked by whoever changes that, before the object.
     pub(crate) kept: Mutex<BTreeMap<PathBuf, Kept>>,
     heartbeat: Mutex<Array<MapData, u64>>,
-    enrolments: Mutex<HashMap<MapData, u64, Enrolment>>,
+    pub(crate) enrolments: Mutex<HashMap<MapData, u64, Enrolment>>,
+    /// What this process has put there, and keeps there; locked before the map.
+    pub(crate) entries: Mutex<BTreeMap<CgroupId, Enrolment>>,
     ports: PortsMap,
     markers: Mutex<SkStorage<MapData, Marker>>,
     origins: Origins,
@@ -81,6 +83,7 @@ impl Redirect {
             kept: Mutex::default(),
             heartbeat: Mutex::new(maps::take(&mut object, "HEARTBEAT")?),
             enrolments: Mutex::new(maps::take(&mut object, "ENROLMENTS")?),
+            entries: Mutex::default(),
             ports: Arc::new(Registered {
                 map: Mutex::new(maps::take(&mut object, "LISTENERS")?),
                 shared: AtomicBool::new(false),
@@ -195,7 +198,10 @@ impl Redirect {
     /// Tells the programs what a cgroup is.
     pub(crate) fn tell_of(&self, id: CgroupId, mode: u32) -> Result<(), RedirectError> {
         let entry = Enrolment { mode, padding: 0 };
-        lock(&self.enrolments).insert(id.0, entry, 0).map_err(failed("ENROLMENTS"))
+        let mut entries = lock(&self.entries);
+        lock(&self.enrolments).insert(id.0, entry, 0).map_err(failed("ENROLMENTS"))?;
+        entries.insert(id, entry);
+        Ok(())
     }
 
     /// What was told of a cgroup, if anything.
@@ -215,7 +221,10 @@ impl Redirect {
 
     /// What was told of a cgroup holds no longer.
     pub(crate) fn forget(&self, id: CgroupId) -> Result<(), RedirectError> {
-        lock(&self.enrolments).remove(&id.0).or_else(absent).map_err(failed("ENROLMENTS"))
+        let mut entries = lock(&self.entries);
+        lock(&self.enrolments).remove(&id.0).or_else(absent).map_err(failed("ENROLMENTS"))?;
+        entries.remove(&id);
+        Ok(())
     }
 
     /// Enrolled cgroups, from the pins: also those of an earlier process. Some may not exist any more.
@@ -267,6 +276,12 @@ impl Redirect {
     #[must_use]
     pub fn enrolments_pin(&self) -> PathBuf {
         self.pins.map("ENROLMENTS")
+    }
+
+    /// The pin of the map in which the warden notes what a task executes as it connects.
+    #[must_use]
+    pub fn executed_pin(&self) -> PathBuf {
+        self.pins.map("EXECUTED")
     }
 
     /// Where the warden of this instance pins what is its own: removed with every pin of the instance.

@@ -9,12 +9,28 @@ pub struct Config {
     pub pins: PathBuf,
     /// Pin of the redirect's map of enrolments.
     pub enrolments: PathBuf,
+    /// Pin of the redirect's map in which it reads what a task executes; none: nobody reads it.
+    pub executed: Option<PathBuf>,
     /// The enforcement root: a cgroup above every enrolled one. Sockets that were made outside of it are not guarded.
     pub cgroup_root: PathBuf,
     /// What becomes of sockets that the hooks cannot see.
     pub older: Older,
     /// How sockets are destroyed; none: as this kernel does it best.
     pub means: Option<Means>,
+    /// What becomes of a task that asks for netlink beyond routes.
+    pub netlink: Answer,
+    /// Whether seccomp refuses what [`calls`](crate::Warden) would see, so that it costs nobody a system call.
+    pub has_seccomp: bool,
+}
+
+/// What becomes of something that is refused unless the configuration lets it pass.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Answer {
+    /// It is refused; where that cannot be, its process is ended.
+    #[default]
+    Refuse,
+    /// It is reported, and passes.
+    Report,
 }
 
 /// What becomes of sockets that are older than an enrolment, or were made elsewhere and are held inside.

@@ -11,7 +11,7 @@ use tracing::warn;
 use crate::held::{self, Held};
 use crate::kernel::Record;
 use crate::look::Eyes;
-use crate::{Older, WardenError, told};
+use crate::{Answer, Older, WardenError, told};
 
 /// What one look at the hands of enrolled tasks came to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -68,7 +68,8 @@ impl Eyes {
     }
 
     fn is_spared(&self, record: &Record) -> bool {
-        self.older == Older::Report || record.observed != 0
+        let by_netlink = self.netlink == Answer::Report && record.family == libc::AF_NETLINK.cast_unsigned();
+        self.older == Older::Report || by_netlink || record.observed != 0
     }
 
     fn destroy(&self, inode: u32, records: &[Record]) -> Result<Vec<Record>, WardenError> {

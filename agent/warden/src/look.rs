@@ -13,7 +13,7 @@ use tracing::{debug, error};
 
 use crate::kernel::{self, Event, KIND_ARRIVAL, KIND_FAMILY};
 use crate::sockets::Sockets;
-use crate::{Older, Swept, WardenError, parts, told};
+use crate::{Answer, Older, Swept, WardenError, parts, told};
 
 /// How often all hands are looked at, whatever the kernel told.
 const EACH: Duration = Duration::from_secs(1);
@@ -30,12 +30,13 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub struct Eyes {
     pub sockets: Sockets,
     pub older: Older,
+    pub netlink: Answer,
     known: Mutex<HashSet<u64>>,
 }
 
 impl Eyes {
-    pub fn new(sockets: Sockets, older: Older) -> Self {
-        Self { sockets, older, known: Mutex::default() }
+    pub fn new(sockets: Sockets, older: Older, netlink: Answer) -> Self {
+        Self { sockets, older, netlink, known: Mutex::default() }
     }
 
     /// Cookies of what was found and left by the last look.

@@ -6,7 +6,7 @@ use std::sync::Once;
 
 use libbpf_rs::{Object, ObjectBuilder, PrintLevel, ProgramMut};
 
-use crate::{Config, WardenError};
+use crate::{Answer, Config, WardenError};
 
 /// One object of `ebpf/warden`.
 pub struct Part {
@@ -17,6 +17,8 @@ pub struct Part {
     needed: &'static [&'static str],
     /// Programs that a kernel may lack: each closes one way less.
     further: &'static [&'static str],
+    /// Whether something else refuses families, so that its programs are to leave them.
+    leaves_families: bool,
     /// What is lost without the part.
     degrades: &'static str,
 }
@@ -51,6 +53,7 @@ pub static SOCKETS: Part = Part {
     object: object!("sockets"),
     needed: &["tcp", "udp", "files"],
     further: &[],
+    leaves_families: false,
     degrades: "sockets older than an enrolment, and connected ones that are handed in, work on unseen",
 };
 
@@ -60,6 +63,7 @@ pub static GUARD: Part = Part {
     object: object!("guard"),
     needed: &["guard_connect4", "guard_connect6", "guard_sendmsg4", "guard_sendmsg6"],
     further: &[],
+    leaves_families: false,
     degrades: "a socket that was made outside and is handed in connects unseen",
 };
 
@@ -67,8 +71,9 @@ pub static GUARD: Part = Part {
 pub static ARRIVALS: Part = Part {
     name: "arrivals",
     object: object!("arrivals"),
-    needed: &["arrival_exit"],
+    needed: &["arrival_received"],
     further: &["arrival_uring", "arrival_move", "arrival_clone"],
+    leaves_families: false,
     degrades: "a connected socket that is handed in is found after a second, not at once",
 };
 
@@ -78,23 +83,42 @@ pub static LSM: Part = Part {
     object: object!("lsm"),
     needed: &["family_create"],
     further: &[],
-    degrades: "families of sockets that have no hook are not refused: their task is ended instead (`families`)",
+    leaves_families: false,
+    degrades: "families of sockets that have no hook are not refused: their task is ended instead (`calls`)",
 };
 
-/// Ends tasks that ask for them, where [`LSM`] does not load.
-pub static FAMILIES: Part = Part {
-    name: "families",
-    object: object!("families"),
-    needed: &["family_enter"],
-    further: &["family_exit", "family_uring"],
+/// Ends tasks that ask for them, where [`LSM`] does not load; tells of `pidfd_getfd`. Costs every system call of the host.
+pub static CALLS: Part = Part {
+    name: "calls",
+    object: object!("calls"),
+    needed: &["call_exit"],
+    further: &["call_uring"],
+    leaves_families: false,
     degrades: "families of sockets that have no hook (packet, vsock, CAN, …) are closed by seccomp under `callgate run` alone",
 };
 
+/// The same beside [`LSM`]: for `pidfd_getfd` alone.
+pub static CALLS_BESIDE_LSM: Part = Part { further: &[], leaves_families: true, ..CALLS };
+
+/// Notes which program a task executes as it connects.
+pub static EXEC: Part = Part {
+    name: "exec",
+    object: object!("exec"),
+    needed: &["exec_connect4", "exec_connect6", "exec_sendmsg4", "exec_sendmsg6", "exec_done", "exec_fork"],
+    further: &["exec_exit"],
+    leaves_families: false,
+    degrades: "no executable is known, so that rules which name one do not match",
+};
+
 /// Every part, for those who try them all.
-pub static PARTS: [&Part; 5] = [&SOCKETS, &GUARD, &ARRIVALS, &LSM, &FAMILIES];
+pub static PARTS: [&Part; 6] = [&SOCKETS, &GUARD, &ARRIVALS, &LSM, &CALLS, &EXEC];
 
 /// Maps that outlive the process, and that objects share.
-const SHARED: [&str; 3] = ["WARDEN_EVENTS", "STIRRED", "DOOMED"];
+const SHARED: [&str; 4] = ["WARDEN_EVENTS", "STIRRED", "DOOMED", "EXECUTIONS"];
+
+/// Bits of `RULES` in `ebpf/warden/families.h`.
+const NETLINK_REPORTED: u32 = 1;
+const FAMILIES_ELSEWHERE: u32 = 2;
 
 /// Programs of a part that the kernel took.
 pub struct Loaded {
@@ -146,11 +170,25 @@ impl Part {
             let Some(config) = config else { continue };
             if map.name() == "ENROLMENTS" {
                 map.reuse_pinned_map(&config.enrolments)?;
+            } else if map.name() == "EXECUTED" {
+                if let Some(pin) = &config.executed {
+                    map.reuse_pinned_map(pin)?;
+                }
             } else if let Some(name) = SHARED.iter().find(|name| map.name() == **name) {
                 map.set_pin_path(config.pins.join(name))?;
+            } else if map.name().to_string_lossy().ends_with(".rodata")
+                && let Some(rules) = map.initial_value_mut().and_then(|value| value.first_chunk_mut())
+            {
+                *rules = self.rules(config).to_ne_bytes();
             }
         }
         open.load()
+    }
+
+    /// What its programs are told, by the only constant that they have.
+    fn rules(&self, config: &Config) -> u32 {
+        let netlink = if config.netlink == Answer::Report { NETLINK_REPORTED } else { 0 };
+        netlink | if self.leaves_families { FAMILIES_ELSEWHERE } else { 0 }
     }
 
     /// What became of it.

@@ -16,7 +16,7 @@ pub fn probe_all() -> Vec<Feature> {
     let mut features: Vec<Feature> = PARTS.iter().map(|part| part.feature(&tried(part))).collect();
     // Either one does.
     let by_lsm = features.iter().any(|feature| feature.name == "lsm" && feature.ok);
-    features.retain(|feature| !(by_lsm && feature.name == "families"));
+    features.retain(|feature| !(by_lsm && feature.name == "calls"));
     features.push(diag());
     features
 }

@@ -12,7 +12,7 @@ use libbpf_rs::Link;
 use tokio::sync::mpsc::{self, Receiver};
 
 use crate::look::{Eyes, Look};
-use crate::parts::{ARRIVALS, FAMILIES, GUARD, LSM, Loaded, Part, SOCKETS};
+use crate::parts::{ARRIVALS, CALLS, CALLS_BESIDE_LSM, EXEC, GUARD, LSM, Loaded, Part, SOCKETS};
 use crate::sockets::Sockets;
 use crate::{Config, Feature, Means, Severed, Swept, WardenError, pins};
 
@@ -58,10 +58,14 @@ impl Warden {
         let mut start = Start { config, root, features: Vec::new(), kept: Vec::new() };
         let eyes = start.sockets();
         start.attach(&GUARD);
+        start.attach(&EXEC);
         start.attach(&ARRIVALS);
-        // One of the two: where a socket can be refused, nobody has to be ended for it.
-        if !start.attach(&LSM) {
-            start.attach(&FAMILIES);
+        let refuses = start.attach(&LSM);
+        if config.has_seccomp {
+            start.leave_out(&CALLS, "not needed: seccomp refuses such calls");
+        } else {
+            // Where a socket can be refused, nobody has to be ended for it.
+            start.attach(if refuses { &CALLS_BESIDE_LSM } else { &CALLS });
         }
         let Start { features, kept, .. } = start;
         pins::keep_only(&config.pins, &kept)?;
@@ -170,7 +174,7 @@ impl Start<'_> {
         };
         let feature = SOCKETS.feature(&tried);
         self.features.push(feature);
-        sockets.map(|sockets| Arc::new(Eyes::new(sockets, self.config.older)))
+        sockets.map(|sockets| Arc::new(Eyes::new(sockets, self.config.older, self.config.netlink)))
     }
 
     /// Attaches one part; whether it works.
@@ -180,6 +184,10 @@ impl Start<'_> {
         let ok = feature.ok;
         self.features.push(feature);
         ok
+    }
+
+    fn leave_out(&mut self, part: &'static Part, why: &str) {
+        self.features.push(part.feature(&Ok(why.to_owned())));
     }
 
     fn attached(&mut self, part: &'static Part) -> Result<String, WardenError> {

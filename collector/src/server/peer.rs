@@ -4,6 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::enrolled;
+
+/// Where bpffs is mounted unless somebody says otherwise.
+pub const BPFFS: &str = "/sys/fs/bpf";
+
 /// Says whether a local process may connect.
 ///
 /// Asked for unix sockets, with the pid that the kernel keeps of the peer (`SO_PEERCRED`: who called `connect()`).
@@ -17,12 +22,20 @@ impl PeerGuard {
         Self(Arc::new(allows))
     }
 
-    /// Refuses every `callgate run` of this host, and what is below `refused` (paths below the cgroup v2 mount).
+    /// Refuses every workload of this host: what is enrolled, as the pins below `bpffs` tell, every `callgate run`, and
+    /// what is below `refused` (paths below the cgroup v2 mount).
     ///
-    /// For a collector that knows no roster. A peer whose cgroup cannot be read is refused.
+    /// A peer of which it cannot be told is refused.
     #[must_use]
-    pub fn by_cgroup(refused: Vec<String>) -> Self {
-        Self::new(move |pid| peer_cgroup(pid).is_some_and(|cgroup| !is_refused(&cgroup, &refused)))
+    pub fn by_cgroup(refused: Vec<String>, bpffs: PathBuf) -> Self {
+        Self::new(move |pid| {
+            let Some(cgroup) = peer_cgroup(pid).filter(|cgroup| !is_refused(cgroup, &refused)) else { return false };
+            enrolled::covers(&bpffs, &cgroup).map(|is| !is).unwrap_or_else(|error| {
+                let bpffs = bpffs.display();
+                tracing::warn!(pid, %cgroup, %bpffs, %error, "cannot tell whether a peer is enrolled: run as root");
+                false
+            })
+        })
     }
 
     pub(crate) fn allows(&self, pid: Option<i32>) -> bool {
@@ -75,7 +88,7 @@ mod tests {
         let all = PeerGuard::new(|_| true);
         assert!(all.allows(Some(1)));
         assert!(!all.allows(None) && !all.allows(Some(0)) && !all.allows(Some(-1)));
-        assert!(!PeerGuard::by_cgroup(vec![]).allows(Some(i32::MAX)));
+        assert!(!PeerGuard::by_cgroup(vec![], BPFFS.into()).allows(Some(i32::MAX)));
         assert!(peer_cgroup(std::process::id()).is_some());
     }
 }

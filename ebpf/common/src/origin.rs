@@ -55,6 +55,25 @@ pub struct OriginRecord {
     pub pending: u32,
     /// Zero.
     pub padding: u32,
+    /// What the task executed then.
+    pub executed: Executed,
+}
+
+/// What a task executes as it connects or sends. Map `EXECUTED` (socket storage): the warden's programs write, sockops
+/// and egress copy it into [`OriginRecord`]. Must be `struct executed` of ebpf/warden.
+///
+/// All zero: not known.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Executed {
+    /// When the process started, since boot. Unit: nanoseconds.
+    pub start_ns: u64,
+    /// Inode of the executable.
+    pub inode: u64,
+    /// Device of its file system, as the kernel has it: 12 bits of major number, 20 of minor.
+    pub device: u32,
+    /// Process (thread group) in the initial pid namespace.
+    pub pid: u32,
 }
 
 /// What is remembered with a client's socket. Map `SOCKETS` (socket storage): programs alone read and write.
@@ -88,8 +107,9 @@ pub enum Phase {
 }
 
 const _: () = assert!(size_of::<TupleKey>() == 32);
-const _: () = assert!(size_of::<OriginRecord>() == 88);
-const _: () = assert!(size_of::<SocketState>() == 112);
+const _: () = assert!(size_of::<Executed>() == 24);
+const _: () = assert!(size_of::<OriginRecord>() == 112);
+const _: () = assert!(size_of::<SocketState>() == 136);
 
 #[cfg(feature = "user")]
 #[expect(unsafe_code, reason = "aya's marker for plain data")]

@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use aya_log_ebpf::debug;
-use callgate_ebpf_common::{OriginRecord, Phase, Refusal, Stat};
+use callgate_ebpf_common::{Executed, OriginRecord, Phase, Refusal, Stat};
 
 use crate::caller::Caller;
 use crate::context::{Attempt, DOT_PORT, Family, read, rewrite, socket};
@@ -90,6 +90,7 @@ pub fn origin(ctx: &SockAddrContext, caller: &Caller, attempt: &Attempt) -> Orig
         contested: 0,
         pending: 0,
         padding: 0,
+        executed: Executed::default(),
     }
 }
 

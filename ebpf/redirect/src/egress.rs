@@ -11,7 +11,7 @@ use callgate_ebpf_common::{Address, Phase, Refusal};
 
 use crate::caller::Caller;
 use crate::context::{AF_INET, Attempt, IPPROTO_TCP, IPPROTO_UDP, read};
-use crate::maps::{mark_observed, socket_state};
+use crate::maps::{mark_observed, note_executed, socket_state};
 use crate::question;
 use crate::report::{PASS, REFUSE, report};
 
@@ -86,7 +86,11 @@ fn goes_straight(ctx: &SkBuffContext) -> bool {
 #[inline(always)]
 fn udp(ctx: &SkBuffContext, sk: *mut bpf_sock) -> bool {
     let state = socket_state(sk);
-    !state.is_null() && unsafe { (*state).phase } == Phase::Dns as u32 && question::leaves(ctx, state)
+    if state.is_null() || unsafe { (*state).phase } != Phase::Dns as u32 {
+        return false;
+    }
+    note_executed(sk, state);
+    question::leaves(ctx, state)
 }
 
 #[inline(always)]

@@ -8,7 +8,8 @@ use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use callgate_ebpf_common::{
-    Enrolment, Marker, OriginRecord, Phase, Ports, STATS as STATS_LEN, Settings, SocketState, Stat, TupleKey, Window,
+    Enrolment, Executed, Marker, OriginRecord, Phase, Ports, STATS as STATS_LEN, Settings, SocketState, Stat, TupleKey,
+    Window,
 };
 
 #[map]
@@ -40,6 +41,9 @@ pub static SOCKETS: SkStorage<SocketState> = SkStorage::new();
 /// Pinned by the loader.
 #[btf_map]
 pub static MARKERS: SkStorage<Marker> = SkStorage::new();
+/// Pinned by the loader. Written by the warden's programs at the enforcement root, which run at the same hooks.
+#[btf_map]
+pub static EXECUTED: SkStorage<Executed> = SkStorage::new();
 
 #[inline(always)]
 pub fn count(index: u32) {
@@ -72,6 +76,13 @@ pub fn mark_observed(sk: *mut bpf_sock) {
     if !state.is_null() {
         unsafe { (*state).phase = Phase::Observed as u32 };
     }
+}
+
+/// What the warden noted of who connects or sends by this socket goes into its record; nothing: it is not known.
+#[inline(always)]
+pub fn note_executed(sk: *mut bpf_sock, state: *mut SocketState) {
+    let executed: *mut Executed = storage(&EXECUTED, sk, 0);
+    unsafe { (*state).origin.executed = if executed.is_null() { Executed::default() } else { *executed } };
 }
 
 /// Whether a socket is a listener of ours.

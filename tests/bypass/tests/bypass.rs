@@ -1,4 +1,5 @@
-//! The exam once, and in full also while something happens to the agent: nothing gets through that is not known to, and `docs/bypass.md` says what this kernel says.
+//! The exam once, and in full also while something happens to the agent: nothing gets through, and `docs/bypass.md` says
+//! what this kernel says.
 //!
 //! To write that document anew: `CALLGATE_WRITE=1 cargo test -p callgate-bypass --test bypass`.
 
@@ -7,8 +8,8 @@ use std::process::{Command, ExitCode};
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, ensure};
-use callgate_bypass::exam::{Row, document, table};
-use callgate_bypass::known::KNOWN;
+use callgate_bypass::exam::{Row, Verdict, document, table};
+use callgate_bypass::outside::OUTSIDE;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 /// The exam's lines; every trial asks, the first one has it run.
@@ -19,8 +20,10 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let failed = |error: anyhow::Error| Failed::from(format!("{error:?}"));
     let trials = vec![
-        Trial::test("nothing_unknown_gets_through", move || nothing_unknown_gets_through().map_err(failed)),
-        Trial::test("what_is_known_still_gets_through", move || what_is_known_still_gets_through().map_err(failed)),
+        Trial::test("nothing_gets_through", move || nothing_gets_through().map_err(failed)),
+        Trial::test("what_is_outside_the_model_still_gets_through", move || {
+            what_is_outside_the_model_still_gets_through().map_err(failed)
+        }),
         Trial::ignorable_test("the_document_says_what_the_exam_says", move || the_document().map_err(failed)),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -46,7 +49,7 @@ fn examine() -> Result<Vec<Row>> {
     serde_json::from_slice(&std::fs::read(file.path())?).with_context(|| told)
 }
 
-fn nothing_unknown_gets_through() -> Result<()> {
+fn nothing_gets_through() -> Result<()> {
     let rows = rows()?;
     let vectors: std::collections::BTreeSet<&str> = rows.iter().map(|row| row.vector.as_str()).collect();
     ensure!(vectors.len() >= 80, "only {} vectors were tried", vectors.len());
@@ -56,16 +59,11 @@ fn nothing_unknown_gets_through() -> Result<()> {
 }
 
 /// A row that is closed must be taken out of the table: else it would hide the day when it opens again.
-fn what_is_known_still_gets_through() -> Result<()> {
-    let reached: Vec<&Row> = rows()?.iter().filter(|row| row.shown().starts_with("REACHED")).collect();
-    for hole in KNOWN {
-        for name in hole.vectors {
-            let is_it = |row: &&&Row| match name.strip_suffix('*') {
-                Some(start) => row.vector.starts_with(start),
-                None => row.vector == *name,
-            };
-            ensure!(reached.iter().any(|row| is_it(&row)), "`{name}` gets through no more: take it out of `known.rs`");
-        }
+fn what_is_outside_the_model_still_gets_through() -> Result<()> {
+    let rows = rows()?;
+    for name in OUTSIDE.iter().flat_map(|one| one.vectors) {
+        let through = rows.iter().any(|row| row.verdict == Verdict::Outside && row.vector == *name);
+        ensure!(through, "`{name}` gets through no more: take it out of `outside.rs`");
     }
     Ok(())
 }
@@ -80,6 +78,7 @@ fn steady(line: &str) -> String {
     let cell = |cell: &str| match cell.trim() {
         "" => "",
         cell if cell.contains("REACHED") => "reached",
+        cell if cell.contains("outside the model") => "outside",
         cell if cell.contains("proxied") => "proxied",
         _ => "held",
     };

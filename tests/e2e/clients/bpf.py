@@ -2,6 +2,7 @@
 
 attach CGROUP PORT   attaches a program that refuses connect() to PORT over IPv4; prints its id
 query CGROUP         prints the ids of the programs for connect() over IPv4
+forget CGROUP MAP    deletes the entry of CGROUP from the pinned map MAP, whose keys are ids of cgroups
 detach CGROUP ID...  detaches every link at CGROUP but those to these programs; prints how many
 """
 
@@ -11,6 +12,7 @@ import struct
 import sys
 
 SYSCALLS = {"x86_64": 321, "aarch64": 280}
+MAP_DELETE_ELEM, OBJ_GET = 3, 7
 PROG_LOAD, PROG_ATTACH, OBJ_GET_INFO_BY_FD, PROG_QUERY = 5, 8, 15, 16
 LINK_GET_FD_BY_ID, LINK_GET_NEXT_ID, LINK_DETACH = 30, 31, 34
 PROG_TYPE_CGROUP_SOCK_ADDR, CGROUP_INET4_CONNECT, ALLOW_MULTI = 18, 10, 2
@@ -80,9 +82,19 @@ def detach(cgroup, kept):
         os.close(fd)
 
 
+def forget(cgroup, pin):
+    path = ctypes.create_string_buffer(pin.encode())
+    found, _ = bpf(OBJ_GET, struct.pack("=QI", ctypes.addressof(path), 0))
+    key = ctypes.create_string_buffer(struct.pack("=Q", os.fstat(cgroup).st_ino))
+    bpf(MAP_DELETE_ELEM, struct.pack("=IIQ", found, 0, ctypes.addressof(key)))
+    return "forgotten"
+
+
 what, folder = sys.argv[1], os.open(sys.argv[2], os.O_RDONLY)
 if what == "attach":
     print(attach(folder, int(sys.argv[3])))
+elif what == "forget":
+    print(forget(folder, sys.argv[3]))
 elif what == "query":
     print(*query(folder))
 else:

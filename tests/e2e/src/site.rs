@@ -190,7 +190,8 @@ impl Site {
     /// Starts the collector.
     pub fn start_collector(&mut self) -> Result<()> {
         let d = self.directory.path().display().to_string();
-        let text = format!("listen = [\"{}\"]\nstore_dir = \"{d}/store\"\n", self.collector_endpoint());
+        let (listen, bpffs) = (self.collector_endpoint(), self.bpffs.path().display());
+        let text = format!("listen = [\"{listen}\"]\nstore_dir = \"{d}/store\"\nbpffs = \"{bpffs}\"\n");
         self.write("collector.toml", &text)?;
         let mut command = Command::new(program("callgate-collector")?);
         command.arg("--config").arg(self.path("collector.toml"));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use callgate_model::AgentState;
-use callgate_redirect::Repair;
+use callgate_redirect::{ENTRY, Repair};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tracing::error;
@@ -77,6 +77,11 @@ impl Agent {
         self.links_missing.0.inc_by(repair.missing.len() as u64);
         let (path, missing) = (repair.path.display(), repair.missing.join(", "));
         let text = match &repair.error {
+            None if repair.missing == [ENTRY] => {
+                format!(
+                    "somebody took away or changed what the kernel programs know of `{path}` ({missing}): it is back"
+                )
+            }
             None => format!("somebody detached kernel programs from `{path}` ({missing}): they are attached again"),
             Some(error) => {
                 format!("kernel programs are missing at `{path}` ({missing}), and cannot be attached: {error}")

@@ -98,6 +98,10 @@ impl Agent {
     /// If the kernel refuses, or the enrolment cannot be kept on disk.
     pub fn enrol(&self, workload: Workload, change: EnrolmentChange) -> Result<Arc<Workload>> {
         let path = cgroup::cgroup2_mount()?.join(&workload.cgroup_path);
+        // What is enrolled stays so: to let it go would be to open what is closed.
+        if self.gate.roster.get(workload.cgroup).is_none() && change == EnrolmentChange::Enrolled {
+            self.refuse_net_raw(&path)?;
+        }
         self.listen_for(&path);
         let workload = Arc::new(workload);
         let enrolment = self.enrolment(&workload, &path);
@@ -296,6 +300,7 @@ impl Agent {
         self.gate.roster.remove(workload.cgroup);
         self.gate.tallies.forget(workload.cgroup);
         self.calm_about_sockets(workload);
+        self.calm_about_net_raw(workload);
         self.found().settling.remove(&workload.cgroup);
         self.record(enrolment_record(EnrolmentChange::Unenrolled, workload));
         info!(workload = %workload.id, "unenrolled");

@@ -83,14 +83,20 @@ impl Agent {
     pub(super) async fn look_after(self: Arc<Self>) {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // Every other time, that is each second, what takes longer.
+        let mut round = false;
         loop {
             tokio::select! {
                 () = self.stopping.cancelled() => return,
                 _ = look.tick() => {}
             }
             let agent = Arc::clone(&self);
+            round = !round;
             let looked = tokio::task::spawn_blocking(move || {
                 let _faults = agent.faults();
+                if round {
+                    agent.look_for_net_raw();
+                }
                 agent.look_at_certificates();
                 if agent.run.is_none() {
                     agent.keep_enrolled();

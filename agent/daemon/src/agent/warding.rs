@@ -15,13 +15,13 @@ use prometheus_client::registry::Registry;
 use tracing::{info, warn};
 
 use super::Agent;
-use crate::config::{Config, OlderSockets};
+use crate::config::{Answer, Config, OlderSockets};
 
 /// Cause of the alarm about what this kernel lacks.
 const WARDEN: &str = "warden";
 
-/// Loads the warden for the instance of `redirect`.
-pub(super) fn start(config: &Config, redirect: &Arc<Redirect>) -> Result<Warden> {
+/// Loads the warden for the instance of `redirect`; `has_seccomp`: its workloads cannot ask for odd sockets at all.
+pub(super) fn start(config: &Config, redirect: &Arc<Redirect>, has_seccomp: bool) -> Result<Warden> {
     let root = match &config.cgroup_root {
         Some(root) => root.clone(),
         None => cgroup::cgroup2_mount()?,
@@ -29,12 +29,18 @@ pub(super) fn start(config: &Config, redirect: &Arc<Redirect>) -> Result<Warden>
     let config = callgate_warden::Config {
         pins: redirect.warden_pins(),
         enrolments: redirect.enrolments_pin(),
+        executed: Some(redirect.executed_pin()),
         cgroup_root: root,
         older: match config.older_sockets {
             OlderSockets::Destroy => Older::Destroy,
             OlderSockets::Report => Older::Report,
         },
         means: None,
+        netlink: match config.netlink {
+            Answer::Refuse => callgate_warden::Answer::Refuse,
+            Answer::Report => callgate_warden::Answer::Report,
+        },
+        has_seccomp,
     };
     Warden::start(&config).context("the warden cannot be started")
 }
@@ -57,7 +63,7 @@ pub(super) fn lacking(warden: &Result<Warden>) -> Vec<String> {
 
 /// LSM is one of two ways: it is missed by nobody where the other one works.
 fn missing(features: &[Feature]) -> impl Iterator<Item = &Feature> {
-    let ends = features.iter().any(|feature| feature.name == "families" && feature.ok);
+    let ends = features.iter().any(|feature| feature.name == "calls" && feature.ok);
     features.iter().filter(move |feature| !feature.ok).filter(move |feature| feature.name != "lsm" || !ends)
 }
 

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::digest::{Context, SHA256};
+use callgate_model::Executed;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, openat, statx};
 
 use crate::generations::Generations;
@@ -90,25 +91,47 @@ fn identify(file: impl AsFd) -> Option<FileId> {
     })
 }
 
+/// Whether `file`, opened with O_PATH, is what the kernel noted of the process whose directory is `process`.
+///
+/// Some file systems (btrfs, overlayfs over several) show another device number than the kernel has inside; the table
+/// of mounts shows that one.
+pub(super) fn is(file: &OwnedFd, process: &OwnedFd, noted: &Executed) -> bool {
+    let Some(id) = identify(file).filter(|id| id.inode == noted.inode) else { return false };
+    id.device == noted.device || mounted(file, process, |mount| mount.device) == Some(noted.device)
+}
+
 /// Whether the file lies on a mount that the process itself sees and that is not FUSE.
 ///
 /// Asked of the mount table, since `statfs` would be answered by the FUSE server: the workload itself, perhaps never.
 fn on_kernel_file_system(file: &OwnedFd, process: &OwnedFd) -> bool {
-    let Some(stat) = cached(file, StatxFlags::MNT_ID) else { return false };
+    mounted(file, process, |mount| !mount.kind.starts_with("fuse")).unwrap_or(false)
+}
+
+/// What `told` makes of the mount that the file lies on, as the process sees it.
+fn mounted<T>(file: &OwnedFd, process: &OwnedFd, told: impl FnOnce(Mount<'_>) -> T) -> Option<T> {
+    let stat = cached(file, StatxFlags::MNT_ID)?;
     let mut table = String::new();
-    let read = openat(process, "mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .ok()
-        .and_then(|f| File::from(f).take(MOUNT_TABLE_MAX).read_to_string(&mut table).ok());
-    read.is_some() && file_system(&table, stat.stx_mnt_id).is_some_and(|fs| !fs.starts_with("fuse"))
+    let open = openat(process, "mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    File::from(open).take(MOUNT_TABLE_MAX).read_to_string(&mut table).ok()?;
+    mount(&table, stat.stx_mnt_id).map(told)
 }
 
 /// Longest mount table read. Unit: bytes. A file on a mount behind it counts as unknown.
 const MOUNT_TABLE_MAX: u64 = 4 << 20;
 
-/// The type of the mount `id` in a `mountinfo` table.
-fn file_system(table: &str, id: u64) -> Option<&str> {
+/// A line of a `mountinfo` table.
+struct Mount<'table> {
+    /// The file system's type.
+    kind: &'table str,
+    device: u64,
+}
+
+/// The mount `id`.
+fn mount(table: &str, id: u64) -> Option<Mount<'_>> {
     let line = table.lines().find(|l| l.split(' ').next().is_some_and(|first| first.parse() == Ok(id)))?;
-    line.split_once(" - ")?.1.split(' ').next()
+    let (major, minor) = line.split(' ').nth(2)?.split_once(':')?;
+    let device = rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?);
+    Some(Mount { kind: line.split_once(" - ")?.1.split(' ').next()?, device })
 }
 
 fn hash(file: &OwnedFd, id: &FileId) -> Option<Arc<str>> {
@@ -142,9 +165,10 @@ mod tests {
     fn finds_the_type_of_a_mount() {
         let table = "21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/a rw\n\
                      30 21 0:40 / /mnt rw - fuse.sshfs x rw\n31 21 0:41 /a\\040-\\040b /m2 rw - fuse y rw\n";
-        assert_eq!(file_system(table, 21), Some("ext4"));
-        assert_eq!(file_system(table, 30), Some("fuse.sshfs"));
-        assert_eq!(file_system(table, 31), Some("fuse"));
-        assert_eq!(file_system(table, 2), None);
+        let found = |id| mount(table, id).map(|mount| (mount.kind, mount.device));
+        assert_eq!(found(21), Some(("ext4", rustix::fs::makedev(8, 1))));
+        assert_eq!(found(30), Some(("fuse.sshfs", rustix::fs::makedev(0, 40))));
+        assert_eq!(found(31), Some(("fuse", rustix::fs::makedev(0, 41))));
+        assert_eq!(found(2), None);
     }
 }

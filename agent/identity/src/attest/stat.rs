@@ -39,7 +39,11 @@ pub(super) fn ticks_since_boot(at: Monotonic) -> u64 {
     // Read in this order, the difference is never too small, and too large by well under a microsecond.
     let monotonic = read(ClockId::Monotonic);
     let boot = read(ClockId::Boottime);
-    let since_boot = at.0 + boot.saturating_sub(monotonic);
+    ticks(at.0 + boot.saturating_sub(monotonic))
+}
+
+/// A time since boot as `/proc` counts it.
+pub(super) fn ticks(since_boot: Duration) -> u64 {
     u64::try_from(since_boot.as_nanos() * TICKS / 1_000_000_000).unwrap_or(u64::MAX)
 }
 

@@ -108,11 +108,20 @@ fn run(command: &[&str], kept: &mut Vec<OwnedFd>) -> io::Result<String> {
         }
         ["fd", index] => Ok(at(kept, index)?.as_raw_fd().to_string()),
         ["move", cgroup] => std::fs::write(format!("{cgroup}/cgroup.procs"), "0").map(|()| String::new()),
-        ["compat-socket", family] => odd_calls::compat_socket(family.parse().map_err(io::Error::other)?),
-        ["socketcall", family] => odd_calls::socketcall(family.parse().map_err(io::Error::other)?),
-        ["uring", family] => odd_calls::uring_socket(family.parse().map_err(io::Error::other)?),
+        ["compat-socket", triple @ ..] => odd_calls::compat_socket(numbers(triple)?),
+        ["socketcall", triple @ ..] => odd_calls::socketcall(numbers(triple)?),
+        ["uring", triple @ ..] => odd_calls::uring_socket(numbers(triple)?),
+        // Made by a child that shares the table of descriptors, and dies of it or not.
+        ["shared-socket", triple @ ..] => odd_calls::shared_socket(numbers(triple)?),
+        // A pair, whichever family: of those refused none can make one, but asking counts.
+        ["socketpair", triple @ ..] => odd_calls::socketpair(numbers(triple)?),
         _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
     }
+}
+
+fn numbers(words: &[&str]) -> io::Result<[u32; 3]> {
+    let all: Result<Vec<u32>, _> = words.iter().map(|word| word.parse()).collect();
+    all.ok().and_then(|all| all.try_into().ok()).ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
 fn hammer(socket: &OwnedFd, start: Instant) -> io::Result<String> {

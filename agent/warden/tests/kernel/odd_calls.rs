@@ -9,12 +9,12 @@ const SOCKETCALL: u32 = 102;
 const SOCKET: u32 = 359;
 
 /// `socket()` as a 32-bit system call.
-pub fn compat_socket(family: u32) -> io::Result<String> {
-    made(compat(SOCKET, family, 1, 0))
+pub fn compat_socket([family, kind, protocol]: [u32; 3]) -> io::Result<String> {
+    made(compat(SOCKET, family, kind, protocol))
 }
 
 /// `socket()` by socketcall(2), which takes the address of its arguments.
-pub fn socketcall(family: u32) -> io::Result<String> {
+pub fn socketcall(triple: [u32; 3]) -> io::Result<String> {
     let (rights, flags) =
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT);
     // SAFETY: fresh memory; a 32-bit call can only name what lies low.
@@ -23,9 +23,39 @@ pub fn socketcall(family: u32) -> io::Result<String> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the page is ours and has room for three words.
-    unsafe { page.cast::<[u32; 3]>().write([family, 1, 0]) };
+    unsafe { page.cast::<[u32; 3]>().write(triple) };
     let address = u32::try_from(page.expose_provenance()).map_err(io::Error::other)?;
     made(compat(SOCKETCALL, 1, address, 0))
+}
+
+/// Two sockets that are connected.
+pub fn socketpair([family, kind, protocol]: [u32; 3]) -> io::Result<String> {
+    let mut pair = [0_i32; 2];
+    // SAFETY: the kernel writes two descriptors.
+    let result = unsafe { libc::socketpair(family as i32, kind as i32, protocol as i32, pair.as_mut_ptr()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(pair[0].to_string()) }
+}
+
+/// `socket()` by a child process that shares this one's descriptors, as vfork() does otherwise; its exit is waited for.
+pub fn shared_socket([family, kind, protocol]: [u32; 3]) -> io::Result<String> {
+    // SAFETY: with no stack of its own the child goes on with a copy of ours, as after fork(), and leaves by _exit().
+    let child = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_FILES | libc::SIGCHLD, 0, 0, 0, 0) };
+    match child {
+        ..0 => Err(io::Error::last_os_error()),
+        0 => {
+            // SAFETY: plain system calls.
+            unsafe {
+                libc::socket(family as i32, kind as i32, protocol as i32);
+                libc::_exit(0)
+            }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: the kernel writes the status.
+            unsafe { libc::waitpid(child as i32, &raw mut status, 0) };
+            Ok(status.to_string())
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -73,7 +103,7 @@ struct Parameters {
 }
 
 /// `socket()` by io_uring, which enters no `socket` system call.
-pub fn uring_socket(family: u32) -> io::Result<String> {
+pub fn uring_socket([family, kind, protocol]: [u32; 3]) -> io::Result<String> {
     let mut parameters = Parameters::default();
     // SAFETY: the kernel reads and writes the parameters.
     let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, &raw mut parameters) };
@@ -91,7 +121,8 @@ pub fn uring_socket(family: u32) -> io::Result<String> {
     entry[0] = IORING_OP_SOCKET;
     // fd: the family; off: the type; len: the protocol.
     entry[4..8].copy_from_slice(&family.to_ne_bytes());
-    entry[8..16].copy_from_slice(&1_u64.to_ne_bytes());
+    entry[8..16].copy_from_slice(&u64::from(kind).to_ne_bytes());
+    entry[24..28].copy_from_slice(&protocol.to_ne_bytes());
     // SAFETY: the rings are mapped, and the offsets are the kernel's own; nobody else uses them.
     let (done, result) = unsafe {
         entries.cast::<[u8; 64]>().write(entry);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use callgate_harness::{Place, Running, TempBpffs, TestCgroup, eventually};
 use callgate_model::{CgroupId, KernelDenial, KernelEvent};
-use callgate_warden::{Config, Events, Means, Older, Severed, Warden};
+use callgate_warden::{Answer, Config, Events, Means, Older, Severed, Warden};
 use libbpf_rs::{MapCore as _, MapFlags, MapHandle, MapType, libbpf_sys};
 
 use crate::client;
@@ -50,13 +50,16 @@ impl World {
         let mut config = Config {
             pins: bpffs.path().join("warden"),
             enrolments: bpffs.path().join("ENROLMENTS"),
+            executed: None,
             cgroup_root: root.path().into(),
             older: Older::Destroy,
             means: None,
+            netlink: Answer::Refuse,
+            has_seccomp: false,
         };
         change(&mut config);
         let warden = Warden::start(&config)?;
-        for needed in ["sockets", "guard", "arrivals"] {
+        for needed in ["sockets", "guard", "exec", "arrivals"] {
             let feature = warden.features().iter().find(|feature| feature.name == needed);
             let feature = feature.with_context(|| format!("no feature `{needed}`"))?;
             ensure!(

@@ -1,4 +1,4 @@
-//! `callgate-bypass`: the exam. The exit code is 1 if anything gets through that is not known to.
+//! `callgate-bypass`: the exam. The exit code is 1 if anything gets through.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use super::Row;
 use super::outcome::Verdict;
-use crate::known::{KNOWN, known};
+use crate::outside::OUTSIDE;
 use crate::vector::{Family, Way};
 use crate::vectors;
 
@@ -21,10 +21,23 @@ Each row is first tried outside of the enrolled cgroup, where it must reach the 
 - `proxied`: the gate had it, and refused by policy.
 - `stopped`: refused with that error, or nothing arrived; `(as outside)` where this user may do it nowhere on this host, and only root with all capabilities reached the canary.
 - `delegated`: it takes a process outside of the same user that helps, or that can be forced to.
-- `REACHED (known)`: it gets through; why, and what will close it, stands below.
+- `outside the model`: it gets through for root of the host that sees the host's own mounts, which no workload does; see below.
+- `REACHED`: it gets through. No row may say so.
 
 Ways: `user` has no capability; `root` has a container's default capabilities and a container's mounts (its own part of the cgroup tree, read-only, and no bpffs); `root-no-raw` the same without CAP_NET_RAW; `host-root` the same as `root` with the mounts of the host; `run` is a user's command under `callgate run`, `run-root` root's.
 Where IPv4 and IPv6 differ, both are told.
+";
+
+const OUTSIDE_THE_MODEL: &str = "
+## Outside of the model
+
+`host-root` is root with the host's own mounts: bpffs, a cgroup tree that is whole and writable, a writable /proc/sys.
+Their files are root's, so that a container's capabilities are enough to change them: what it takes is the mounts.
+Who is given these rules the host, and is trusted as the kernel is; no workload is.
+A container has a cgroup namespace, its own part of the tree read-only, and no bpffs.
+`callgate run` gives CMD a mount namespace with the cgroup tree read-only and bpffs hidden, drops CAP_SYS_ADMIN, so that neither is undone, and has seccomp refuse bpf() and `clone3()`.
+A service of the host that runs as root is to be enrolled without them too: `InaccessiblePaths=/sys/fs/bpf`, `ProtectControlGroups=yes`, `ProtectKernelTunables=yes`, and `CapabilityBoundingSet=` without CAP_SYS_ADMIN.
+
 ";
 
 /// The first line says which kernel.
@@ -56,7 +69,7 @@ pub fn text(rows: &[Row]) -> Result<String> {
         let cells: Vec<String> = ways.iter().map(|way| cell(rows, vector.name, *way)).collect();
         writeln!(text, "| `{}` | {} | {} |", vector.name, vector.what, cells.join(" | "))?;
     }
-    write!(text, "{}", holes(rows)?)?;
+    write!(text, "{}", outside(rows)?)?;
     Ok(text)
 }
 
@@ -78,26 +91,15 @@ fn cell(rows: &[Row], vector: &str, way: Way) -> String {
     }
 }
 
-/// What gets through, and what is to be done about it.
-fn holes(rows: &[Row]) -> Result<String> {
-    let mut text = String::from("\n## What gets through\n\n");
-    let open = |verdict: Verdict| rows.iter().filter(move |row| row.verdict == verdict && row.phase.is_empty());
-    if open(Verdict::Reached).next().is_none() {
-        text.push_str("Nothing.\n");
-    } else {
-        text.push_str("| vectors | why | closed by |\n| --- | --- | --- |\n");
-        for hole in KNOWN {
-            let mut names: Vec<&str> = Vec::new();
-            for row in open(Verdict::Reached) {
-                let is_of = known(&row.vector, row.way).is_some_and(|found| std::ptr::eq(found, hole));
-                if is_of && !names.contains(&row.vector.as_str()) {
-                    names.push(&row.vector);
-                }
-            }
-            if !names.is_empty() {
-                let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-                writeln!(text, "| {} | {} | {} |", names.join(", "), hole.why, hole.closed_by)?;
-            }
+/// What gets through with what no workload has.
+fn outside(rows: &[Row]) -> Result<String> {
+    let mut text = String::from(OUTSIDE_THE_MODEL);
+    text.push_str("| vectors | what it takes | what becomes of it |\n| --- | --- | --- |\n");
+    let is_told = |name: &&&str| rows.iter().any(|row| row.vector == ***name && row.verdict == Verdict::Outside);
+    for one in OUTSIDE {
+        let names: Vec<String> = one.vectors.iter().filter(is_told).map(|name| format!("`{name}`")).collect();
+        if !names.is_empty() {
+            writeln!(text, "| {} | {} | {} |", names.join(", "), one.takes, one.then)?;
         }
     }
     Ok(text)

@@ -5,8 +5,8 @@ use anyhow::Result;
 use super::attempt::{Outcome, Side, attempt};
 use super::outcome::{Row, Verdict, errno_name};
 use super::scene::Scene;
-use crate::known::known;
 use crate::order::Answer;
+use crate::outside::is_outside;
 use crate::vector::{Agent, Family, Vector, Way};
 
 /// How often an attempt is repeated that met a stale heartbeat.
@@ -31,7 +31,6 @@ pub fn row(scene: &mut Scene, vector: &Vector, way: Way, family: Family, phase: 
         verdict,
         detail,
         unprivileged,
-        known: known(vector.name, way).is_some(),
         latency_us: outcome.seen.latency_us,
         nonce: outcome.nonce.clone(),
     };
@@ -52,6 +51,7 @@ pub fn row(scene: &mut Scene, vector: &Vector, way: Way, family: Family, phase: 
         Agent::Attacked => "refused or cut off".into(),
         _ => told(&inside.seen.answer),
     };
+    let through = if is_outside(vector.name, way) { Verdict::Outside } else { Verdict::Reached };
     let judged = match (inside.through, &inside.seen.answer) {
         (true, answer) if vector.delegated => {
             let cut = matches!(answer, Answer::Errno(_) | Answer::Killed(_));
@@ -62,8 +62,8 @@ pub fn row(scene: &mut Scene, vector: &Vector, way: Way, family: Family, phase: 
             };
             row(Verdict::Delegated, detail, &inside)
         }
-        (true, Answer::Sent) => row(Verdict::Reached, String::new(), &inside),
-        (true, _) => row(Verdict::Reached, detail, &inside),
+        (true, Answer::Sent) => row(through, String::new(), &inside),
+        (true, _) => row(through, detail, &inside),
         (false, Answer::Gate) => row(Verdict::Proxied, String::new(), &inside),
         (false, _) => row(Verdict::Stopped, detail, &inside),
     };

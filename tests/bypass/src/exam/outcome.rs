@@ -21,8 +21,6 @@ pub struct Row {
     pub detail: String,
     /// Whether it is stopped outside of the cgroup too, for want of privileges.
     pub unprivileged: bool,
-    /// Whether it is known to get through.
-    pub known: bool,
     /// From the vector's first call to its answer. Unit: microseconds.
     pub latency_us: u64,
     /// What identified it at the canaries and in the records.
@@ -41,6 +39,8 @@ pub enum Verdict {
     Delegated,
     /// It gets through nowhere here.
     NotHere,
+    /// It got through, with what no workload has: see [`outside`](crate::outside).
+    Outside,
     /// It got through.
     Reached,
 }
@@ -53,6 +53,7 @@ impl Verdict {
             Verdict::Stopped => "stopped",
             Verdict::Delegated => "delegated",
             Verdict::NotHere => "not in this kernel",
+            Verdict::Outside => "outside the model",
             Verdict::Reached => "REACHED",
         }
     }
@@ -61,15 +62,12 @@ impl Verdict {
 impl Row {
     /// Whether it fails the exam.
     pub fn fails(&self) -> bool {
-        self.verdict == Verdict::Reached && !self.known
+        self.verdict == Verdict::Reached
     }
 
-    /// `stopped EACCES`, `REACHED (known)`, `stopped EPERM (as outside)`.
+    /// `stopped EACCES`, `outside the model`, `stopped EPERM (as outside)`.
     pub fn shown(&self) -> String {
         let mut text = self.verdict.name().to_owned();
-        if self.verdict == Verdict::Reached && self.known {
-            text.push_str(" (known)");
-        }
         if !self.detail.is_empty() && self.verdict != Verdict::Proxied {
             text.push_str(&format!(" {}", self.detail));
         }

@@ -17,6 +17,7 @@ pub const CASES: &[Case] = &[
     Case::new("policies_are_reloaded_and_a_broken_one_is_refused", policies_are_reloaded_and_a_broken_one_is_refused)
         .needs(&["netns", "curl"]),
     Case::new("the_control_socket_turns_a_workload_away", the_control_socket_turns_a_workload_away).needs(&["netns"]),
+    Case::new("the_collector_turns_a_workload_away", the_collector_turns_a_workload_away).needs(&["netns"]),
     Case::new("a_cgroup_is_waited_for_and_comes_back", a_cgroup_is_waited_for_and_comes_back).needs(&["netns"]),
     Case::new("an_enrolment_is_not_renamed_unasked", an_enrolment_is_not_renamed_unasked).needs(&["netns"]),
     Case::new("an_enrolment_is_ended_without_an_agent", an_enrolment_is_ended_without_an_agent)
@@ -142,8 +143,19 @@ print("answer", control.recv(100).hex())
 "#;
 
 fn the_control_socket_turns_a_workload_away() -> Result<()> {
-    let site = Site::new()?;
-    let socket = site.path("run/agent.sock").display().to_string();
+    turns_a_workload_away(&Site::new()?, "run/agent.sock")
+}
+
+fn the_collector_turns_a_workload_away() -> Result<()> {
+    let mut site = Site::new()?;
+    turns_a_workload_away(&site, "collector.sock")?;
+    // Enforcement outlives the agent, and so does this.
+    site.kill_agent()?;
+    turns_a_workload_away(&site, "collector.sock")
+}
+
+fn turns_a_workload_away(site: &Site, socket: &str) -> Result<()> {
+    let socket = site.path(socket).display().to_string();
     let ask = |mut python: std::process::Command| {
         python.args(["-c", CONTROL, &socket]);
         run(python, Duration::from_secs(20))

@@ -12,6 +12,9 @@ pub const CASES: &[Case] = &[
     Case::new("what_somebody_detaches_is_back_within_a_second", what_somebody_detaches_is_back_within_a_second)
         .needs(&["netns", "curl", "python3"])
         .alone(),
+    Case::new("an_enrolment_deleted_from_the_map_is_back_within_a_second", an_entry_is_back)
+        .needs(&["netns", "curl", "python3"])
+        .alone(),
     Case::new("a_foreign_program_works_before_with_and_after_us", a_foreign_program_works_before_with_and_after_us)
         .needs(&["netns", "python3"]),
 ];
@@ -71,6 +74,20 @@ fn what_somebody_detaches_is_back_within_a_second() -> Result<()> {
     // Ended by us is no alarm, and stays ended.
     site.callgate(&["unenroll", &enrolled])?.ok()?;
     ensure!(links(&site) == 0 && programs(&site)?.is_empty());
+    Ok(())
+}
+
+fn an_entry_is_back() -> Result<()> {
+    let site = Site::new()?;
+    let enrolled = site.enrolled.display().to_string();
+    let map = site.bpffs().join("callgate/v2/agent/maps/ENROLMENTS").display().to_string();
+    bpf(&["forget", &enrolled, &map])?;
+    // Until then the programs take the task for a stranger, and refuse.
+    let answers = || site.curl(&[&site.api_url("/v1/users/7")]).ok().filter(|answer| answer.stdout.ends_with("\n200"));
+    eventually("calls go on", BACK + BACK, answers)?;
+    let told =
+        |record: &serde_json::Value| record["detail"].as_str().is_some_and(|text| text.contains("map of enrolments"));
+    site.records("agent", "the alarm on record", |records| records.iter().any(told))?;
     Ok(())
 }
 

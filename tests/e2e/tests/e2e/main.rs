@@ -9,6 +9,7 @@ mod floods;
 mod heads;
 mod links;
 mod machine;
+mod programs;
 mod run;
 mod size;
 mod upgrade;
@@ -25,6 +26,7 @@ fn main() -> std::process::ExitCode {
         size::CASES,
         heads::CASES,
         links::CASES,
+        programs::CASES,
         enrolment::CASES,
         failure::CASES,
         upgrade::CASES,

@@ -10,6 +10,10 @@ use callgate_harness::{Place, Running};
 pub const CASES: &[Case] = &[
     Case::new("a_connection_older_than_the_enrolment_is_cut", older_connection).needs(&["netns", "python3"]),
     Case::new("a_task_that_asks_for_a_packet_socket_is_ended", packet_socket).needs(&["netns", "python3"]),
+    Case::new("a_task_that_asks_for_netlink_beyond_routes_is_ended_or_reported", netlink).needs(&["netns", "python3"]),
+    Case::new("who_holds_net_raw_is_not_enrolled_where_the_configuration_says_so", net_raw_refused)
+        .needs(&["netns", "python3"]),
+    Case::new("who_holds_net_raw_later_is_an_alarm_until_it_is_dropped", net_raw_reported).needs(&["netns", "python3"]),
     Case::new("a_process_that_enters_with_a_socket_gets_nowhere", entering).needs(&["netns", "python3"]),
     Case::new("connections_of_an_enrolled_workload_outlive_the_agents_restart", restart).needs(&["netns", "python3"]),
     Case::new("doctor_tells_what_the_kernel_takes_of_the_warden", doctor),
@@ -93,6 +97,77 @@ fn packet_socket() -> Result<()> {
     ensure!(std::os::unix::process::ExitStatusExt::signal(&status) == Some(9), "{status}");
     let found = denials(&site, "family")?;
     ensure!(found[0]["workload"] == "cgroup/site" && found[0]["family"] == 17, "{found:?}");
+    Ok(())
+}
+
+/// Everything but the enrolment, with one more key in the agent's configuration.
+fn with_key(key: &str) -> Result<Site> {
+    let mut site = Site::without_agent()?;
+    let text = std::fs::read_to_string(site.path("agent.toml"))?;
+    // Before the first table.
+    site.write("agent.toml", &format!("{key}\n{text}"))?;
+    site.start_collector()?;
+    site.start_agent()?;
+    Ok(site)
+}
+
+/// SOCK_DIAG, which lists every socket of the host.
+const DIAG: &str = "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4).family.value";
+
+fn netlink() -> Result<()> {
+    let site = Site::new()?;
+    let mut workload = Shell::start(&Place::here().cgroup_path(&site.enrolled))?;
+    workload.running.write(&format!("{DIAG}\n"))?;
+    let status = workload.running.wait(PATIENCE)?;
+    ensure!(std::os::unix::process::ExitStatusExt::signal(&status) == Some(9), "{status}");
+    let found = denials(&site, "family")?;
+    ensure!(found[0]["family"] == 16 && found[0]["protocol"] == 4 && found[0]["observed"] == false, "{found:?}");
+
+    let site = with_key("netlink = \"report\"")?;
+    site.callgate(&["enroll", &site.enrolled.display().to_string(), "--name", "site"])?.ok()?;
+    let mut workload = Shell::start(&Place::here().cgroup_path(&site.enrolled))?;
+    let said = workload.ask(DIAG)?;
+    ensure!(said == "done 16", "{said}");
+    let found = denials(&site, "family")?;
+    ensure!(found[0]["protocol"] == 4 && found[0]["observed"] == true, "{found:?}");
+    Ok(())
+}
+
+/// Drops every capability but CAP_SETPCAP, in all sets.
+const DROP: &str = "__import__('ctypes').CDLL(None).capset((__import__('ctypes').c_uint32 * 2)(0x20080522, 0), \
+                    (__import__('ctypes').c_uint32 * 6)(256, 256, 0, 0, 0, 0))";
+
+fn alarms(site: &Site) -> Result<String> {
+    let status = site.callgate(&["status"])?.ok()?.stdout;
+    Ok(status.lines().filter(|line| line.starts_with("alarm")).collect::<Vec<_>>().join("\n"))
+}
+
+fn net_raw_refused() -> Result<()> {
+    let site = with_key("net_raw = \"refuse\"")?;
+    let mut workload = Shell::start(&Place::here().cgroup_path(&site.enrolled))?;
+    let enroll = || site.callgate(&["enroll", &site.enrolled.display().to_string(), "--name", "site"]);
+    let refused = enroll()?;
+    let said = format!("{}{}", refused.stdout, refused.stderr);
+    ensure!(refused.code() != 0 && said.contains("CAP_NET_RAW") && said.contains("cap-drop"), "{said}");
+    ensure!(said.contains(&workload.running.pid().to_string()), "{said}");
+    ensure!(site.callgate(&["workloads"])?.stdout.contains("nothing is enrolled"));
+    let said = workload.ask(DROP)?;
+    ensure!(said == "done 0", "{said}");
+    enroll()?.ok()?;
+    Ok(())
+}
+
+fn net_raw_reported() -> Result<()> {
+    let site = Site::new()?;
+    ensure!(!alarms(&site)?.contains("CAP_NET_RAW"), "{}", alarms(&site)?);
+    let mut workload = Shell::start(&Place::here().cgroup_path(&site.enrolled))?;
+    let is_told = |yes: bool| {
+        let alarms = || alarms(&site).ok().filter(|told| told.contains("CAP_NET_RAW") == yes);
+        callgate_harness::eventually("the alarm, or its end", PATIENCE, alarms)
+    };
+    ensure!(is_told(true)?.contains("cgroup/site"));
+    workload.ask(DROP)?;
+    is_told(false)?;
     Ok(())
 }
 

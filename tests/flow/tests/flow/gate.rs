@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
@@ -15,7 +17,8 @@ use callgate_identity::callers::{IssuerConfig, Issuers};
 use callgate_identity::{Attestor, Authority, upstream_config};
 use callgate_mask::{PseudonymKey, kinds_named};
 use callgate_model::{
-    CgroupId, FailMode, Mode, Monotonic, NetnsCookie, Origin, Record, RecordKind, SessionId, StreamId, Workload,
+    CgroupId, Executed, FailMode, Mode, Monotonic, NetnsCookie, Origin, Record, RecordKind, SessionId, StreamId,
+    Workload,
 };
 use callgate_policy::PolicySet;
 use callgate_proto::decode_record;
@@ -29,6 +32,15 @@ use tokio_util::sync::CancellationToken;
 
 const CGROUP: CgroupId = CgroupId(7);
 const NETNS: NetnsCookie = NetnsCookie(1);
+
+/// What the kernel would have noted of this process.
+fn executed_here() -> Executed {
+    let file = std::fs::metadata("/proc/self/exe").expect("an executable");
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("a process");
+    let after_name = stat.rsplit(") ").next().unwrap_or_default();
+    let ticks: u64 = after_name.split(' ').nth(19).and_then(|field| field.parse().ok()).expect("field 22");
+    Executed { start: Duration::from_millis(ticks * 10), device: file.dev(), inode: file.ino() }
+}
 
 /// Every connection goes to one place.
 struct OneWay(SocketAddr);
@@ -49,7 +61,8 @@ impl Ground for OneWay {
             pid: std::process::id(),
             uid: 0,
             gid: 0,
-            connected_at: Monotonic(std::time::Duration::new(now.tv_sec as u64, now.tv_nsec as u32)),
+            connected_at: Monotonic(Duration::new(now.tv_sec as u64, now.tv_nsec as u32)),
+            executed: Some(executed_here()),
         })
     }
 

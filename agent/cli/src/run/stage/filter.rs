@@ -18,6 +18,10 @@ use seccompiler::{
 /// IPv4 and IPv6 are the kernel hooks' matter.
 const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 
+/// A type of AF_INET sockets that the kernel turns into AF_PACKET, and the bits of the type. Source: linux/net.h.
+const SOCK_PACKET: u32 = 10;
+const SOCKET_TYPE: u32 = 0xf;
+
 /// System calls that have no business in a workload and reach into the kernel that enforces us.
 const REFUSED: &[c_long] = &[
     libc::SYS_bpf,
@@ -81,8 +85,11 @@ fn program(rules: Rules, errno: i32) -> Result<BpfProgram> {
 /// Any family but ours, by `socket` or `socketpair`.
 fn families() -> Result<Rules> {
     let other = FAMILIES.iter().map(|family| argument(0, Op::Ne, family.unsigned_abs())).collect::<Result<Vec<_>>>()?;
-    let rule = SeccompRule::new(other)?;
-    let mut rules = Rules::from([(libc::SYS_socket, vec![rule.clone()]), (libc::SYS_socketpair, vec![rule])]);
+    let other = SeccompRule::new(other)?;
+    // The old way to a packet socket, flags beside it or not.
+    let packet = argument(1, Op::MaskedEq(SOCKET_TYPE.into()), SOCK_PACKET)?;
+    let packet = SeccompRule::new(vec![argument(0, Op::Eq, libc::AF_INET.unsigned_abs())?, packet])?;
+    let mut rules = Rules::from([(libc::SYS_socket, vec![other.clone(), packet]), (libc::SYS_socketpair, vec![other])]);
     without_x32(&mut rules, &[libc::SYS_socket, libc::SYS_socketpair]);
     Ok(rules)
 }

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//
+// Which program a workload's process executes, noted as it connects or sends: the later look at /proc is compared to it.
+//
+// A process may execute another program between its connect() and that look, and the one who calls may be a child. What
+// is noted here is of the moment. It is told from the exec itself, where that was seen in an enrolled cgroup: the link
+// /proc/PID/exe can be set by prctl() in a user namespace. Children inherit it. A process that was there before its
+// cgroup was enrolled, or that came in later, is taken for what it executes when it first connects.
+#include "warden.h"
+
+// One execution of a program; the map's key is the process (thread group).
+struct execution {
+	// When the process started, since boot. Unit: nanoseconds.
+	u64 start_ns;
+	// The kernel's own count of its execs.
+	u64 number;
+	u64 inode;
+	u32 device;
+	u32 padding;
+};
+
+// Of enrolled processes alone: programs read and write. Where it is full, the note is taken as of one that came in later.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, u32);
+	__type(value, struct execution);
+} EXECUTIONS SEC(".maps");
+
+// The map of ebpf/redirect, taken over by its pin. Must be `Executed` of ebpf/common.
+struct executed {
+	u64 start_ns;
+	u64 inode;
+	u32 device;
+	u32 pid;
+};
+_Static_assert(sizeof(struct executed) == 24, "ebpf/common/src/origin.rs");
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct executed);
+} EXECUTED SEC(".maps");
+
+// Of the process of `task`, which executes `file`.
+static __always_inline struct execution execution_of(struct task_struct *task, struct file *file)
+{
+	struct execution execution = {};
+	execution.start_ns = BPF_CORE_READ(task, group_leader, start_boottime);
+	execution.number = BPF_CORE_READ(task, self_exec_id);
+	execution.inode = BPF_CORE_READ(file, f_inode, i_ino);
+	execution.device = BPF_CORE_READ(file, f_inode, i_sb, s_dev);
+	return execution;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(exec_done, struct task_struct *task, s32 before, struct linux_binprm *program)
+{
+	u32 pid = task->tgid;
+	if (!place_of_current().enrolled) {
+		bpf_map_delete_elem(&EXECUTIONS, &pid);
+		return 0;
+	}
+	struct execution execution = execution_of(task, program->file);
+	bpf_map_update_elem(&EXECUTIONS, &pid, &execution, BPF_ANY);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(exec_fork, struct task_struct *parent, struct task_struct *child)
+{
+	u32 from = parent->tgid, to = child->tgid;
+	if (from == to)
+		return 0;
+	struct execution *known = bpf_map_lookup_elem(&EXECUTIONS, &from);
+	if (!known || known->number != parent->self_exec_id)
+		return 0;
+	struct execution execution = *known;
+	execution.start_ns = child->start_boottime;
+	execution.number = child->self_exec_id;
+	bpf_map_update_elem(&EXECUTIONS, &to, &execution, BPF_ANY);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(exec_exit, struct task_struct *task)
+{
+	u32 pid = task->tgid;
+	// The last thread of its process.
+	if (BPF_CORE_READ(task, signal, live.counter) == 0)
+		bpf_map_delete_elem(&EXECUTIONS, &pid);
+	return 0;
+}
+
+static __always_inline int note(struct bpf_sock_addr *ctx)
+{
+	if (!ctx->sk || !place_of_current().enrolled)
+		return 1;
+	struct task_struct *task = bpf_get_current_task_btf();
+	u32 pid = task->tgid;
+	struct execution now = execution_of(task, BPF_CORE_READ(task, mm, exe_file));
+	struct execution *known = bpf_map_lookup_elem(&EXECUTIONS, &pid);
+	if (known && known->start_ns == now.start_ns && known->number == now.number) {
+		now = *known;
+	} else {
+		bpf_map_update_elem(&EXECUTIONS, &pid, &now, BPF_ANY);
+	}
+	struct executed *noted = bpf_sk_storage_get(&EXECUTED, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!noted)
+		return 1;
+	noted->start_ns = now.start_ns;
+	noted->inode = now.inode;
+	noted->device = now.device;
+	noted->pid = pid;
+	return 1;
+}
+
+SEC("cgroup/connect4")
+int exec_connect4(struct bpf_sock_addr *ctx)
+{
+	return note(ctx);
+}
+
+SEC("cgroup/connect6")
+int exec_connect6(struct bpf_sock_addr *ctx)
+{
+	return note(ctx);
+}
+
+SEC("cgroup/sendmsg4")
+int exec_sendmsg4(struct bpf_sock_addr *ctx)
+{
+	return note(ctx);
+}
+
+SEC("cgroup/sendmsg6")
+int exec_sendmsg6(struct bpf_sock_addr *ctx)
+{
+	return note(ctx);
+}
