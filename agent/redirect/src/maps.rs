@@ -2,19 +2,20 @@
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData, MapError};
-use callgate_ebpf_common::{Enrolment, Marker, OriginRecord, Ports, Settings, SocketState, TupleKey};
+use callgate_ebpf_common::{Enrolment, Marker, OriginRecord, Past, Ports, Settings, SocketState, TupleKey};
 
 use crate::RedirectError;
 use crate::pins::Pins;
 
 /// Pinned maps with the sizes of their keys and values. Must say what `ebpf/redirect/src/maps.rs` says.
-const LAYOUT: [(&str, usize, usize); 10] = [
+const LAYOUT: [(&str, usize, usize); 11] = [
     ("SETTINGS", 4, size_of::<Settings>()),
     ("HEARTBEAT", 4, 8),
     ("ENROLMENTS", 8, size_of::<Enrolment>()),
     ("LISTENERS", 8, size_of::<Ports>()),
     ("ORIGINS", size_of::<TupleKey>(), size_of::<OriginRecord>()),
     ("ASKERS", size_of::<TupleKey>(), size_of::<OriginRecord>()),
+    ("PAST", 8, size_of::<Past>()),
     ("EVENTS", 0, 0),
     ("STATS", 4, 8),
     ("SOCKETS", 4, size_of::<SocketState>()),
