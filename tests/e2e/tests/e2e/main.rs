@@ -4,6 +4,7 @@ mod clients;
 mod daemon;
 mod dns;
 mod enrolment;
+mod fail;
 mod failure;
 mod floods;
 mod heads;
@@ -11,6 +12,7 @@ mod links;
 mod machine;
 mod run;
 mod size;
+mod spaces;
 mod upgrade;
 mod warden;
 
@@ -27,6 +29,8 @@ fn main() -> std::process::ExitCode {
         links::CASES,
         enrolment::CASES,
         failure::CASES,
+        fail::CASES,
+        spaces::CASES,
         upgrade::CASES,
         warden::CASES,
     ];
