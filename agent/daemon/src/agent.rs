@@ -1,14 +1,18 @@
 //! The agent: puts every part together, and takes them apart again in the right order.
 //!
 //! Wiring only. Started by `callgate-agent` for a host, and in process by `callgate run` for one command.
-//! What it enrols is in [`enrolling`] and [`following`], what the warden does for it in [`warding`], how it keeps the
-//! kernel programs in place in [`attesting`], what it says of capabilities in [`capable`], how it says that it is well in [`health`].
+//! What it enrols is in [`enrolling`] and [`following`], where it listens in [`spaces`], what the warden does for it in
+//! [`warding`], how it keeps the kernel programs in place in [`attesting`], what it says of capabilities in [`capable`],
+//! how it says that it is well in [`health`].
 
 mod attesting;
 mod capable;
 mod enrolling;
 mod following;
 mod health;
+mod past;
+mod spaces;
+mod wanted;
 mod warding;
 
 use std::fs::{File, OpenOptions};
@@ -32,7 +36,7 @@ use callgate_proxy::{
     DeclaredServices, Dns, DnsListener, Gate, Limits, Listener, Masks, Metrics, Names, OwnPorts, Tallies, Tally,
     UpstreamTls, Workers,
 };
-use callgate_redirect::{Bound, Listeners, NetnsRef, Redirect};
+use callgate_redirect::{NetnsRef, Redirect};
 use callgate_uplink::{ClientTls, Uplink};
 use callgate_warden::Warden;
 use prometheus_client::registry::Registry;
@@ -50,8 +54,10 @@ use crate::policy_source::Policies;
 use crate::spool::{self, Opened, spool_dir};
 use crate::{kernel_events, observe};
 use attesting::LinksMissing;
-use enrolling::Wanted;
 use following::Found;
+use past::WentPast;
+use spaces::Spaces;
+use wanted::Wanted;
 
 /// How often the users of workloads are looked up, so that files which they can write are not reloaded.
 const UIDS_LOOK: Duration = Duration::from_secs(1);
@@ -94,12 +100,14 @@ pub struct Agent {
     collector_tls: Option<ClientTls>,
     alarms: Alarms,
     links_missing: LinksMissing,
+    went_past: WentPast,
     wanted: Mutex<Wanted>,
     standing: Mutex<Vec<Standing>>,
-    /// Listeners that do not accept yet; none once they do.
-    waiting: Mutex<Option<Vec<Listener>>>,
-    /// Sockets for DNS that are not read yet; none once they are.
-    unread: Mutex<Option<Vec<DnsListener>>>,
+    spaces: Mutex<Spaces>,
+    /// Listeners that do not accept yet, and what ends them; none once they do.
+    waiting: Mutex<Option<Vec<(Listener, CancellationToken)>>>,
+    /// Sockets for DNS that are not read yet, and what ends them; none once they are.
+    unread: Mutex<Option<Vec<(DnsListener, CancellationToken)>>>,
     handed_over: CancellationToken,
     /// Whether a successor is taking over; held while links are attested.
     handing_over: Mutex<bool>,
@@ -173,6 +181,7 @@ impl Agent {
         tokio::spawn(fetch_keys(Arc::clone(&gate.issuers)));
         let alarms = Alarms::register(&mut registry);
         let links_missing = LinksMissing::register(&mut registry);
+        let went_past = WentPast::register(&mut registry);
         let uplink = route.map(|route| Uplink::start(recorder.clone(), route, &mut registry));
         let agent = Arc::new(Self {
             instance,
@@ -190,8 +199,10 @@ impl Agent {
             collector_tls,
             alarms,
             links_missing,
+            went_past,
             wanted: Mutex::default(),
             standing: Mutex::default(),
+            spaces: Mutex::default(),
             waiting: Mutex::new(Some(Vec::new())),
             unread: Mutex::new(Some(Vec::new())),
             handed_over: CancellationToken::new(),
@@ -208,7 +219,7 @@ impl Agent {
         for standing in standing {
             agent.adopt(standing)?;
         }
-        agent.listen(&NetnsRef::current()?)?;
+        agent.listen(&NetnsRef::current()?, None)?;
         agent.tell(AgentState::Started, &told(&recovery));
         agent.say_what_is_unwarded(&unwarded);
         // What is enrolled is known again before the first connection is accepted: none is turned away as unknown.
@@ -308,71 +319,6 @@ impl Agent {
         spool_dir(&self.config, &self.slot)
     }
 
-    /// Opens listeners in `netns`, unless there are some.
-    fn listen(&self, netns: &NetnsRef) -> Result<()> {
-        if self.ground.knows(netns.cookie()?) {
-            return Ok(());
-        }
-        let listeners = self.redirect.listen(netns)?;
-        self.stand(netns.try_clone()?, listeners)
-    }
-
-    /// Goes on with listeners of the agent before.
-    fn adopt(&self, standing: Standing) -> Result<()> {
-        let Standing { netns, bound } = standing;
-        let listeners = self.redirect.adopt(&netns, bound)?;
-        self.stand(netns, listeners)
-    }
-
-    /// Serves `listeners`, and keeps a copy of each for a successor.
-    fn stand(&self, netns: NetnsRef, listeners: Listeners) -> Result<()> {
-        let Listeners { netns: cookie, v4, v6, dns4, dns6, sockets } = listeners;
-        let copy = |listener: &Option<std::net::TcpListener>| listener.as_ref().map(|one| one.try_clone()).transpose();
-        let copy_dns = |socket: &Option<std::net::UdpSocket>| socket.as_ref().map(|one| one.try_clone()).transpose();
-        let bound = Bound { v4: copy(&v4)?, v6: copy(&v6)?, dns4: copy_dns(&dns4)?, dns6: copy_dns(&dns6)? };
-        lock(&self.standing).push(Standing { netns, bound });
-        self.ground.add(cookie, sockets);
-        for socket in [v4, v6].into_iter().flatten() {
-            let listener = Listener::new(socket, cookie)?;
-            match &mut *lock(&self.waiting) {
-                Some(waiting) => waiting.push(listener),
-                None => self.accept_on(listener),
-            }
-        }
-        for socket in [dns4, dns6].into_iter().flatten() {
-            let listener = DnsListener::new(socket, cookie)?;
-            match &mut *lock(&self.unread) {
-                Some(unread) => unread.push(listener),
-                None => self.answer_on(listener),
-            }
-        }
-        Ok(())
-    }
-
-    /// Accepts on every listener, those to come included.
-    fn accept(&self) {
-        for listener in lock(&self.waiting).take().unwrap_or_default() {
-            self.accept_on(listener);
-        }
-    }
-
-    fn accept_on(&self, listener: Listener) {
-        self.pulses.watch(listener.pulse());
-        tokio::spawn(listener.serve(Arc::clone(&self.gate)));
-    }
-
-    /// Answers DNS on every socket for it, those to come included.
-    fn answer(&self) {
-        for listener in lock(&self.unread).take().unwrap_or_default() {
-            self.answer_on(listener);
-        }
-    }
-
-    fn answer_on(&self, listener: DnsListener) {
-        self.pulses.watch(listener.pulse());
-        tokio::spawn(listener.serve(Arc::clone(&self.gate)));
-    }
-
     /// Accepts no more, and leaves what a successor uses: what it was handed is its own now.
     pub(crate) fn relieved(&self) {
         self.redirect.share(true);
@@ -418,6 +364,7 @@ impl Agent {
         tokio::spawn(async move { agent.watch_policies().await });
         tokio::spawn(Arc::clone(self).look_after());
         tokio::spawn(Arc::clone(self).attest_links());
+        tokio::spawn(Arc::clone(self).tell_of_past());
         if let Some(listener) = metrics {
             let agent = Arc::downgrade(self);
             let ready: observe::Readiness = Arc::new(move || {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use callgate_enroll::peer_is_enrolled;
-use callgate_model::{Mode, Workload, WorkloadName};
+use callgate_model::{FailMode, Mode, Workload, WorkloadName};
 use callgate_proto::v1::control_server::{Control, ControlServer};
 use callgate_proto::v1::{
-    EnrollReply, EnrollRequest, EnrolledWorkload, Mode as ProtoMode, StatusReply, StatusRequest, UnenrollReply,
-    UnenrollRequest, WorkloadsReply, WorkloadsRequest,
+    EnrollReply, EnrollRequest, EnrolledWorkload, FailMode as ProtoFailMode, Mode as ProtoMode, StatusReply,
+    StatusRequest, UnenrollReply, UnenrollRequest, WorkloadsReply, WorkloadsRequest,
 };
 use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::StreamExt as _;
@@ -100,10 +100,15 @@ impl Control for Service {
             ProtoMode::Observe => Mode::Observe,
             ProtoMode::Enforce | ProtoMode::Unspecified => Mode::Enforce,
         };
+        let fail = match request.fail() {
+            ProtoFailMode::Open => FailMode::Open,
+            ProtoFailMode::Observe => FailMode::Observe,
+            ProtoFailMode::Closed | ProtoFailMode::Unspecified => FailMode::Closed,
+        };
         let name = Some(request.name).filter(|name| !name.is_empty()).map(WorkloadName::try_from).transpose();
         let name = name.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let agent = Arc::clone(&self.agent);
-        let enrol = move || agent.enrol_path(Path::new(&request.path), name.as_ref(), mode, request.replace);
+        let enrol = move || agent.enrol_path(Path::new(&request.path), name.as_ref(), (mode, fail), request.replace);
         let (workload, already) = tokio::task::spawn_blocking(enrol)
             .await
             .map_err(|_| Status::internal("the enrolment failed"))?
@@ -142,6 +147,11 @@ impl Service {
             mode: match workload.mode {
                 Mode::Enforce => ProtoMode::Enforce,
                 Mode::Observe => ProtoMode::Observe,
+            } as i32,
+            fail: match workload.fail {
+                FailMode::Closed => ProtoFailMode::Closed,
+                FailMode::Open => ProtoFailMode::Open,
+                FailMode::Observe => ProtoFailMode::Observe,
             } as i32,
             session: workload.session.map(|session| session.0.as_bytes().to_vec()).unwrap_or_default(),
             weakened: workload.weakened.clone(),

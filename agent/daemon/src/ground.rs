@@ -27,10 +27,9 @@ impl KernelGround {
         self.sockets.write().unwrap_or_else(PoisonError::into_inner).insert(netns, Arc::new(sockets));
     }
 
-    /// Whether the agent listens in `netns`.
-    #[must_use]
-    pub fn knows(&self, netns: NetnsCookie) -> bool {
-        self.sockets.read().unwrap_or_else(PoisonError::into_inner).contains_key(&netns)
+    /// Makes none in `netns` any more.
+    pub fn remove(&self, netns: NetnsCookie) {
+        self.sockets.write().unwrap_or_else(PoisonError::into_inner).remove(&netns);
     }
 }
 

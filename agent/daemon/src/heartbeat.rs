@@ -22,6 +22,11 @@ impl Pulses {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(pulse);
     }
 
+    /// Watches a loop no more that was told to end.
+    pub fn forget(&self, pulse: &Arc<Pulse>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|one| !Arc::ptr_eq(one, pulse));
+    }
+
     fn oldest(&self) -> Duration {
         let pulses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pulses.iter().map(|pulse| pulse.age()).max().unwrap_or_default()

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use callgate_enroll::cgroup;
-use callgate_model::{CgroupId, KernelDenial, RecordKind};
+use callgate_model::{CgroupId, KernelDenial, KernelEvent, RecordKind};
 use callgate_proxy::Gate;
 use callgate_redirect::Events;
 use tracing::{debug, error, warn};
@@ -52,7 +52,7 @@ pub async fn pump(mut refused: Events, mut found: Option<callgate_warden::Events
         budgets.retain(|_, budget| budget.since.elapsed() < WINDOW);
         let budget = budgets.entry(denial.cgroup).or_insert(Budget { since: Instant::now(), used: 0 });
         budget.used += 1;
-        if budget.used > PER_WINDOW {
+        if budget.used > PER_WINDOW && !went_past(&denial) {
             if budget.used == PER_WINDOW + 1 {
                 warn!(cgroup = %denial.cgroup, "refused too often for each refusal to be recorded");
             }
@@ -70,6 +70,12 @@ pub async fn pump(mut refused: Events, mut found: Option<callgate_warden::Events
             error!(%error, "a refusal by the kernel could not be recorded");
         }
     }
+}
+
+/// A connection of a workload that fails as observed, let through while no agent was alive: each one is recorded. They
+/// come at once when an agent is back, and there are no more than the ring buffer has kept.
+fn went_past(denial: &KernelDenial) -> bool {
+    denial.observed && denial.event == KernelEvent::Stale
 }
 
 /// Never, where there is no warden.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use callgate_model::{Mode, WorkloadName};
+use callgate_model::{FailMode, Mode, WorkloadName};
 
 use crate::{Containers, EnrollError, NameTemplate, Pattern, UnitName};
 
@@ -15,6 +15,8 @@ pub struct Rule {
     pub name: Option<NameTemplate>,
     /// Whether verdicts are enforced.
     pub mode: Mode,
+    /// What holds while no agent is alive.
+    pub fail: FailMode,
 }
 
 /// Where enrolments come from. A new kind is a file, a variant and its key in the configuration.
@@ -74,7 +76,7 @@ mod tests {
             (unit(), named("web"), "system.slice/nginx.service", Some("unit/web")),
             (unit(), None, "system.slice/x.service/nginx.service", None),
         ] {
-            let rule = Rule { source, name, mode: Mode::Enforce };
+            let rule = Rule { source, name, mode: Mode::Enforce, fail: FailMode::Closed };
             let told = rule.entity(&Path::new("root").join(path), Path::new(path)).unwrap();
             assert_eq!(told.as_deref(), id, "{path}");
         }

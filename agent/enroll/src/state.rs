@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use callgate_model::{CgroupId, Mode};
+use callgate_model::{CgroupId, FailMode, Mode};
 use serde::{Deserialize, Serialize};
 
 use crate::{EnrollError, Owner};
@@ -27,6 +27,9 @@ pub struct Enrolment {
     pub workload: String,
     /// Whether verdicts are enforced.
     pub mode: Mode,
+    /// What holds while no agent is alive.
+    #[serde(default)]
+    pub fail: FailMode,
     /// Whether a rule of the configuration found it: then it ends with its cgroup, and is not waited for.
     #[serde(default)]
     pub found: bool,
@@ -123,6 +126,7 @@ mod tests {
             cgroup_path: "/sys/fs/cgroup/callgate/run-1".into(),
             workload: "run/1".into(),
             mode: Mode::Enforce,
+            fail: FailMode::Open,
             found: false,
             weakened: vec!["allow-setuid".into()],
             spool: Some("/var/lib/callgate/spool/x".into()),

@@ -64,7 +64,7 @@ impl Stale {
 mod tests {
     use std::process::{Command, Stdio};
 
-    use callgate_model::Mode;
+    use callgate_model::{FailMode, Mode};
 
     use super::*;
     use crate::Owner;
@@ -86,6 +86,7 @@ mod tests {
                 cgroup_path,
                 workload: format!("run/{name}"),
                 mode: Mode::Enforce,
+                fail: FailMode::Closed,
                 found: false,
                 weakened: Vec::new(),
                 spool: None,

@@ -20,13 +20,29 @@ pub enum Mode {
     Observe,
 }
 
-/// What a workload sees while no agent is alive to ask.
+/// What a workload sees while no agent is alive to ask: from when its heartbeat is stale until it is back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailMode {
     /// New connections are refused.
     #[default]
     Closed,
+    /// TCP and DNS go where they were going, past the gate; counted by the kernel, and told when an agent is back.
+    Open,
+    /// As `Open`, and each connection is recorded with its destination.
+    Observe,
+}
+
+impl FailMode {
+    /// The word used in configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::Observe => "observe",
+        }
+    }
 }
 
 /// Longest name of a workload. Unit: bytes. Source: as names of instances.

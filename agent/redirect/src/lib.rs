@@ -21,6 +21,9 @@
 //! | our own listener as destination | `EADDRNOTAVAIL` |
 //! | a task outside of the enrolled cgroup using a socket from inside | `EPERM` |
 //! | below [`Redirect::guard`], and neither enrolled nor exempt | `ENETUNREACH` |
+//!
+//! Of an enrolment that fails open, TCP and DNS go where they were going instead, once the heartbeat is stale:
+//! [`Redirect::take_past`] tells how much of it did.
 #![allow(
     unsafe_code,
     reason = "bpf(2), setns(2) and the ring buffer have no safe interface; each block says why it holds"
@@ -38,6 +41,7 @@ mod logs;
 mod maps;
 mod netns;
 mod origins;
+mod past;
 mod pins;
 pub mod probe;
 mod redirect;
@@ -53,6 +57,7 @@ pub use events::Events;
 pub use listen::{Bound, Listeners, NetnsSockets};
 pub use logs::KernelLogs;
 pub use netns::NetnsRef;
+pub use past::PastTheGate;
 pub use pins::{end_enrolment, instances, remove_idle_pins, remove_pins};
 pub use redirect::Redirect;
 pub use stats::Stats;

@@ -2,7 +2,7 @@
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData, MapError};
-use callgate_ebpf_common::{Enrolment, Executed, Marker, OriginRecord, Ports, Settings, SocketState, TupleKey};
+use callgate_ebpf_common::{Enrolment, Executed, Marker, OriginRecord, Past, Ports, Settings, SocketState, TupleKey};
 
 use crate::RedirectError;
 use crate::pins::Pins;
@@ -15,6 +15,7 @@ const LAYOUT: [(&str, usize, usize); 11] = [
     ("LISTENERS", 8, size_of::<Ports>()),
     ("ORIGINS", size_of::<TupleKey>(), size_of::<OriginRecord>()),
     ("ASKERS", size_of::<TupleKey>(), size_of::<OriginRecord>()),
+    ("PAST", 8, size_of::<Past>()),
     ("EVENTS", 0, 0),
     ("STATS", 4, 8),
     ("SOCKETS", 4, size_of::<SocketState>()),

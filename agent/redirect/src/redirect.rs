@@ -9,8 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, SkStorage};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
-use callgate_ebpf_common::{Enrolment, MODE_ENFORCE, MODE_EXEMPT, MODE_OBSERVE, MODE_STRICT, Marker, SCHEMA, Settings};
-use callgate_model::{CgroupId, Mode, NetnsCookie, Origin};
+use callgate_ebpf_common::{
+    Enrolment, FAIL_CLOSED, FAIL_OBSERVE, FAIL_OPEN, MODE_ENFORCE, MODE_EXEMPT, MODE_OBSERVE, MODE_STRICT, Marker,
+    SCHEMA, Settings,
+};
+use callgate_model::{CgroupId, FailMode, Mode, NetnsCookie, Origin};
 
 use crate::askers::Askers;
 use crate::attest::{Kept, Programs};
@@ -18,6 +21,7 @@ use crate::cgroup::Cgroup;
 use crate::links::Hook;
 use crate::listen::{self, Bound, PortsMap, Registered};
 use crate::origins::{Origins, Patience};
+use crate::past::PastMap;
 use crate::pins::{self, Owned, Pins};
 use crate::syscall::monotonic;
 use crate::{Config, Events, KernelLogs, Listeners, NetnsRef, RedirectError, Stats, links, maps};
@@ -31,7 +35,7 @@ pub struct Redirect {
     pub(crate) programs: Programs,
     /// What stays attached until it is told to go; locked by whoever changes that, before the object.
     pub(crate) kept: Mutex<BTreeMap<PathBuf, Kept>>,
-    heartbeat: Mutex<Array<MapData, u64>>,
+    pub(crate) heartbeat: Mutex<Array<MapData, u64>>,
     pub(crate) enrolments: Mutex<HashMap<MapData, u64, Enrolment>>,
     /// What this process has put there, and keeps there; locked before the map.
     pub(crate) entries: Mutex<BTreeMap<CgroupId, Enrolment>>,
@@ -39,6 +43,7 @@ pub struct Redirect {
     markers: Mutex<SkStorage<MapData, Marker>>,
     origins: Origins,
     askers: Askers,
+    pub(crate) past: PastMap,
     stats: PerCpuArray<MapData, u64>,
     logs: Mutex<Option<KernelLogs>>,
     owned: Owned,
@@ -91,6 +96,7 @@ impl Redirect {
             markers: Mutex::new(maps::take(&mut object, "MARKERS")?),
             origins: Origins::new(open(&pins, "ORIGINS")?, "ORIGINS", Patience::CONNECTIONS)?,
             askers: Askers::new(Origins::new(open(&pins, "ASKERS")?, "ASKERS", Patience::DATAGRAMS)?),
+            past: PastMap::new(open(&pins, "PAST")?, config.stale_after)?,
             stats: maps::take(&mut object, "STATS")?,
             logs: Mutex::new(KernelLogs::of(&mut object)),
             object: Mutex::new(object),
@@ -134,7 +140,8 @@ impl Redirect {
         self.ports.shared.store(shared, Ordering::Release);
     }
 
-    /// Enrols a cgroup and everything below it. Again: the links are replaced without a gap, and `mode` holds anew.
+    /// Enrols a cgroup and everything below it, to fail closed. Again: the links are replaced without a gap, and `mode`
+    /// holds anew.
     ///
     /// Sockets made before this are not redirected; enrol a cgroup before anything is born in it.
     ///
@@ -142,6 +149,15 @@ impl Redirect {
     /// Those that speak of the cgroup; [`RedirectError::Program`], [`RedirectError::Pin`], [`RedirectError::Map`].
     /// A cgroup that was not enrolled before is not enrolled afterwards either.
     pub fn enrol(&self, cgroup: &Path, mode: Mode) -> Result<CgroupId, RedirectError> {
+        self.enrol_failing(cgroup, mode, FailMode::Closed)
+    }
+
+    /// As [`Redirect::enrol`], with what holds while the heartbeat is stale: [`Redirect::take_past`] tells afterwards
+    /// what went past the gate.
+    ///
+    /// # Errors
+    /// As [`Redirect::enrol`].
+    pub fn enrol_failing(&self, cgroup: &Path, mode: Mode, fail: FailMode) -> Result<CgroupId, RedirectError> {
         let open = Cgroup::open(cgroup)?;
         self.refuse_nested(cgroup, &open)?;
         let mut kept = lock(&self.kept);
@@ -151,7 +167,12 @@ impl Redirect {
             Mode::Enforce => MODE_ENFORCE,
             Mode::Observe => MODE_OBSERVE,
         };
-        self.tell_of(open.id, mode)?;
+        let fail = match fail {
+            FailMode::Closed => FAIL_CLOSED,
+            FailMode::Open => FAIL_OPEN,
+            FailMode::Observe => FAIL_OBSERVE,
+        };
+        self.tell_all_of(open.id, Enrolment { mode, fail })?;
         let attached = self.keep(&mut kept, &folder, cgroup, &open, links::WORKLOAD);
         if attached.is_err() && !known {
             // The error that matters is the first one.
@@ -197,7 +218,10 @@ impl Redirect {
 
     /// Tells the programs what a cgroup is.
     pub(crate) fn tell_of(&self, id: CgroupId, mode: u32) -> Result<(), RedirectError> {
-        let entry = Enrolment { mode, padding: 0 };
+        self.tell_all_of(id, Enrolment { mode, fail: FAIL_CLOSED })
+    }
+
+    fn tell_all_of(&self, id: CgroupId, entry: Enrolment) -> Result<(), RedirectError> {
         let mut entries = lock(&self.entries);
         lock(&self.enrolments).insert(id.0, entry, 0).map_err(failed("ENROLMENTS"))?;
         entries.insert(id, entry);

@@ -14,6 +14,8 @@ pub struct Stats {
     pub observed: u64,
     /// Connections that could not be told from another one with the same source, and were refused.
     pub contested: u64,
+    /// TCP connections that went past the gate while no agent was alive.
+    pub past: u64,
     /// Refusals and observations of which no event could be made.
     pub events_lost: u64,
     /// Refusals by cause, in the order of [`Refusal::ALL`]. A dropped packet that is sent again counts again.
@@ -35,6 +37,7 @@ impl Stats {
             dns: read(Stat::Dns as u32),
             observed: read(Stat::Observed as u32),
             contested: read(Stat::Contested as u32),
+            past: read(Stat::Past as u32),
             events_lost: read(Stat::EventsLost as u32),
             refused: Refusal::ALL.into_iter().map(|cause| (cause, read(Stat::refused(cause)))).collect(),
         }

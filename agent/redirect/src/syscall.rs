@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use aya::Pod;
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type};
 use callgate_ebpf_common::{OriginRecord, TupleKey};
 
@@ -22,7 +23,16 @@ const ATTACHED_MAX: usize = 64;
 /// # Errors
 /// `NotFound` when there is none.
 pub fn take_record(map: BorrowedFd<'_>, key: &TupleKey) -> io::Result<OriginRecord> {
-    let mut record = MaybeUninit::<OriginRecord>::uninit();
+    take(map, key)
+}
+
+/// Takes the value of `key` out of a hash map, in one step. `K` and `V` are those of the map, whose sizes
+/// `maps::check_layout` has compared.
+///
+/// # Errors
+/// `NotFound` when there is none.
+pub fn take<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<V> {
+    let mut record = MaybeUninit::<V>::uninit();
     let mut attr = empty();
     // SAFETY: every variant of the union is made of integers.
     let element = unsafe { &mut attr.__bindgen_anon_2 };
@@ -30,9 +40,9 @@ pub fn take_record(map: BorrowedFd<'_>, key: &TupleKey) -> io::Result<OriginReco
     element.key = std::ptr::from_ref(key).expose_provenance() as u64;
     element.__bindgen_anon_1.value = record.as_mut_ptr().expose_provenance() as u64;
     // SAFETY: the kernel reads the key and writes the value; both live across the call, and their sizes are those of
-    // the map, which `maps::check_layout` has compared.
+    // the map.
     unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attr) }?;
-    // SAFETY: the kernel has written the whole value; integers have no invalid bits.
+    // SAFETY: the kernel has written the whole value; plain data has no invalid bits.
     Ok(unsafe { record.assume_init() })
 }
 

@@ -14,7 +14,10 @@ mod stats;
 
 pub use address::Address;
 pub use event::Event;
-pub use maps::{Enrolment, MODE_ENFORCE, MODE_EXEMPT, MODE_OBSERVE, MODE_STRICT, Marker, Ports, Settings, Window};
+pub use maps::{
+    Enrolment, FAIL_CLOSED, FAIL_OBSERVE, FAIL_OPEN, MODE_ENFORCE, MODE_EXEMPT, MODE_OBSERVE, MODE_STRICT, Marker,
+    Past, Ports, Settings, Window,
+};
 pub use origin::{Executed, OriginRecord, Phase, SocketState, TupleKey};
 pub use refusal::Refusal;
 pub use stats::{STATS, Stat};

@@ -15,8 +15,8 @@ pub struct Settings {
 pub struct Enrolment {
     /// [`MODE_ENFORCE`], [`MODE_OBSERVE`], [`MODE_STRICT`] or [`MODE_EXEMPT`]; any other number enforces.
     pub mode: u32,
-    /// Zero.
-    pub padding: u32,
+    /// [`FAIL_CLOSED`], [`FAIL_OPEN`] or [`FAIL_OBSERVE`]; any other number is closed.
+    pub fail: u32,
 }
 
 /// What would be refused is refused.
@@ -27,6 +27,27 @@ pub const MODE_OBSERVE: u32 = 1;
 pub const MODE_STRICT: u32 = 2;
 /// No workload, and strict mode above does not concern it. An enrolment above does: it always counts first.
 pub const MODE_EXEMPT: u32 = 3;
+
+/// While the heartbeat is stale, connections are refused.
+pub const FAIL_CLOSED: u32 = 0;
+/// While the heartbeat is stale, TCP and DNS go where they were going, and are counted in map `PAST`.
+pub const FAIL_OPEN: u32 = 1;
+/// As [`FAIL_OPEN`], and each connection is reported with its destination.
+pub const FAIL_OBSERVE: u32 = 2;
+
+/// What of one enrolment went past the gate. Map `PAST`, key: cgroup id. Programs write, the agent takes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// How many connections.
+    pub connections: u64,
+    /// How many datagrams of DNS; each counts twice where enrolled cgroups are nested.
+    pub questions: u64,
+    /// When the first one left, `CLOCK_MONOTONIC`. Unit: nanoseconds.
+    pub first_ns: u64,
+    /// When the last one left, `CLOCK_MONOTONIC`. Unit: nanoseconds.
+    pub last_ns: u64,
+}
 
 /// Our listeners in one network namespace. Map `LISTENERS`, key: netns cookie. The agent writes, programs read.
 #[repr(C)]
@@ -65,6 +86,7 @@ pub struct Window {
 
 const _: () = assert!(size_of::<Settings>() == 8);
 const _: () = assert!(size_of::<Enrolment>() == 8);
+const _: () = assert!(size_of::<Past>() == 32);
 const _: () = assert!(size_of::<Ports>() == 8);
 const _: () = assert!(size_of::<Marker>() == 4);
 const _: () = assert!(size_of::<Window>() == 16);
@@ -76,6 +98,8 @@ mod user {
     unsafe impl aya::Pod for super::Settings {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Enrolment {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Past {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Ports {}
     // SAFETY: as above.

@@ -104,6 +104,13 @@ pub enum Phase {
     Dns = 3,
     /// Let through and reported, as its enrolment observes: egress need not report each packet of it.
     Observed = 4,
+    /// connect4/6 let it go where it was going, as the heartbeat is stale and its enrolment fails open; not counted yet.
+    Past = 5,
+    /// The same, counted: packets may leave.
+    PastCounted = 6,
+    /// A datagram socket that asks the resolver of its choice, as its enrolment fails open: egress lets questions leave
+    /// while the heartbeat is stale.
+    PastDns = 7,
 }
 
 const _: () = assert!(size_of::<TupleKey>() == 32);

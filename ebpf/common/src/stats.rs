@@ -21,6 +21,8 @@ pub enum Stat {
     Observed = 3,
     /// Connections whose source address and port another one, not yet accepted, had: refused, never mixed up.
     Contested = 4,
+    /// TCP connections that went past the gate: no agent was alive, and their enrolments fail open.
+    Past = 5,
 }
 
 impl Stat {

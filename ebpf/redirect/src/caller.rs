@@ -16,6 +16,8 @@ pub struct Caller {
     pub enrolled: u64,
     /// Whether that enrolment only observes.
     pub observed: bool,
+    /// What holds for that enrolment while the agent's heartbeat is stale: `FAIL_…`.
+    pub fail: u32,
     /// Where nothing is enrolled: the cgroup at which strict mode stands above the task; 0: none, or it is exempt.
     pub strict: u64,
     pub cgroup: u64,
@@ -64,6 +66,7 @@ fn deepest(ancestor: impl Fn(i32) -> u64) -> Caller {
                 mode => {
                     found.enrolled = id;
                     found.observed = mode == MODE_OBSERVE;
+                    found.fail = enrolment.fail;
                 }
             }
         }

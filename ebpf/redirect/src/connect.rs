@@ -11,7 +11,7 @@ use callgate_ebpf_common::{Executed, OriginRecord, Phase, Refusal, Stat};
 use crate::caller::Caller;
 use crate::context::{Attempt, DOT_PORT, Family, read, rewrite, socket};
 use crate::report::{PASS, REFUSE, refuse, refuse_unless_observed};
-use crate::{datagram, listener, maps};
+use crate::{datagram, listener, maps, past};
 
 const SOL_SOCKET: i32 = 1;
 const SO_BINDTODEVICE: i32 = 25;
@@ -55,6 +55,7 @@ fn redirect(ctx: &SockAddrContext, family: Family, caller: &Caller, attempt: &At
     }
     let (to, port) = match listener::find(ctx, &ports, &attempt.to) {
         Ok(found) => found,
+        Err(Refusal::Stale) if past::may_go(caller) => return past::let_by(ctx, caller, attempt, Phase::Past),
         Err(cause) => return refuse(ctx, caller, attempt, cause),
     };
     let state = maps::socket_state_or_new(socket(ctx));

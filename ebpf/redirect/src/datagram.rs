@@ -10,9 +10,9 @@ use callgate_ebpf_common::{Phase, Refusal, Stat};
 use crate::caller::Caller;
 use crate::connect::{origin, unbind_from_device};
 use crate::context::{Attempt, DNS_PORT, Family, rewrite, socket};
-use crate::listener;
 use crate::maps::{self, count_one};
 use crate::report::{PASS, refuse, refuse_unless_observed};
+use crate::{listener, past};
 
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
@@ -53,6 +53,7 @@ pub fn judge(ctx: &SockAddrContext, family: Family, caller: &Caller, attempt: &A
     }
     let (to, port) = match listener::find_dns(ctx, &ports, &attempt.to) {
         Ok(found) => found,
+        Err(Refusal::Stale) if past::may_go(caller) => return past::let_by(ctx, caller, attempt, Phase::PastDns),
         Err(cause) => return refuse(ctx, caller, attempt, cause),
     };
     let state = maps::socket_state_or_new(socket(ctx));

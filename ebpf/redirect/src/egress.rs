@@ -12,8 +12,8 @@ use callgate_ebpf_common::{Address, Phase, Refusal};
 use crate::caller::Caller;
 use crate::context::{AF_INET, Attempt, IPPROTO_TCP, IPPROTO_UDP, read};
 use crate::maps::{mark_observed, note_executed, socket_state};
-use crate::question;
 use crate::report::{PASS, REFUSE, report};
+use crate::{past, question};
 
 pub const TCP_SYN_SENT: u32 = 2;
 const TCP_SYN_RECV: u32 = 3;
@@ -60,7 +60,11 @@ pub fn egress(ctx: SkBuffContext) -> i32 {
 #[inline(always)]
 fn tcp(sk: *mut bpf_sock) -> bool {
     let state = unsafe { read(&raw const (*sk).state) };
-    (state != TCP_SYN_SENT && state != TCP_SYN_RECV) || phase(sk) == Phase::Recorded as u32
+    if state != TCP_SYN_SENT && state != TCP_SYN_RECV {
+        return true;
+    }
+    let phase = phase(sk);
+    phase == Phase::Recorded as u32 || phase == Phase::PastCounted as u32
 }
 
 /// Whether the packet goes where its socket does: a source route (options of IPv4, a routing header of IPv6) names
@@ -82,15 +86,19 @@ fn goes_straight(ctx: &SkBuffContext) -> bool {
     }
 }
 
-/// Of a datagram socket nothing leaves but questions to our resolver.
+/// Of a datagram socket nothing leaves but questions to our resolver, or past it where that may be.
 #[inline(always)]
 fn udp(ctx: &SkBuffContext, sk: *mut bpf_sock) -> bool {
     let state = socket_state(sk);
-    if state.is_null() || unsafe { (*state).phase } != Phase::Dns as u32 {
+    if state.is_null() {
         return false;
     }
-    note_executed(sk, state);
-    question::leaves(ctx, state)
+    let phase = unsafe { (*state).phase };
+    if phase == Phase::Dns as u32 {
+        note_executed(sk, state);
+        return question::leaves(ctx, state);
+    }
+    phase == Phase::PastDns as u32 && past::asks(ctx)
 }
 
 #[inline(always)]

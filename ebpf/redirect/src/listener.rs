@@ -60,7 +60,7 @@ pub fn find(ctx: &SockAddrContext, ports: &Ports, to: &Address) -> Result<(Addre
 
 /// Never written counts as stale: until the agent has passed its accept loop once, nothing goes.
 #[inline(always)]
-fn is_stale() -> bool {
+pub fn is_stale() -> bool {
     let (Some(settings), Some(beat)) = (SETTINGS.get(0), HEARTBEAT.get_ptr(0)) else { return true };
     let beat = unsafe { core::ptr::read_volatile(beat) };
     let now = unsafe { bpf_ktime_get_ns() };

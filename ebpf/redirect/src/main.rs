@@ -4,13 +4,16 @@
 //! was going; `sockops` tells the proxy; `getpeername4/6` tell the application what it dialled. Datagrams of DNS go to
 //! our resolver there ([`datagram`], [`question`], [`answer`]). Everything that is not redirected is refused: at
 //! `socket()` ([`create`]), at `connect()` and `sendmsg()` of datagrams, and, should all of that be got around, at
-//! [`egress`]. What strict mode refuses is in [`strict`]. Programs never decide by policy, and never look at payload.
+//! [`egress`]. What strict mode refuses is in [`strict`], what passes while no agent is alive in [`past`]. Programs never
+//! decide by policy, and never look at payload.
 //! The maps are in [`maps`], their values in `ebpf/common`, their owner is `agent/redirect`.
 //!
 //! Only the BPF target compiles anything here; elsewhere the crate is empty, so that the workspace can be checked whole.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(
     target_arch = "bpf",
+    feature(core_intrinsics),
+    allow(internal_features, reason = "adding atomically; the compiler is of one exact release"),
     allow(
         unsafe_code,
         clippy::undocumented_unsafe_blocks,
@@ -37,6 +40,8 @@ mod egress;
 mod listener;
 #[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod past;
 #[cfg(target_arch = "bpf")]
 mod peername;
 #[cfg(target_arch = "bpf")]

@@ -8,8 +8,8 @@ use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use callgate_ebpf_common::{
-    Enrolment, Executed, Marker, OriginRecord, Phase, Ports, STATS as STATS_LEN, Settings, SocketState, Stat, TupleKey,
-    Window,
+    Enrolment, Executed, Marker, OriginRecord, Past, Phase, Ports, STATS as STATS_LEN, Settings, SocketState, Stat,
+    TupleKey, Window,
 };
 
 #[map]
@@ -28,6 +28,9 @@ pub static ORIGINS: HashMap<TupleKey, OriginRecord> = HashMap::pinned(65_536, BP
 /// nobody from connecting.
 #[map]
 pub static ASKERS: HashMap<TupleKey, OriginRecord> = HashMap::pinned(16_384, BPF_F_NO_PREALLOC);
+/// What went past the gate, by enrolment.
+#[map]
+pub static PAST: HashMap<u64, Past> = HashMap::pinned(4096, BPF_F_NO_PREALLOC);
 #[map]
 pub static EVENTS: RingBuf = RingBuf::pinned(256 * 1024, 0);
 #[map]

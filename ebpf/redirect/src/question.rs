@@ -62,17 +62,17 @@ fn note(state: *mut SocketState, key: &TupleKey) -> bool {
     }
 }
 
-struct Packet {
-    from: Address,
-    from_port: u16,
-    to: Address,
-    to_port: u16,
+pub struct Packet {
+    pub from: Address,
+    pub from_port: u16,
+    pub to: Address,
+    pub to_port: u16,
 }
 
 impl Packet {
     /// None for what is no plain UDP.
     #[inline(always)]
-    fn of(ctx: &SkBuffContext) -> Option<Self> {
+    pub fn of(ctx: &SkBuffContext) -> Option<Self> {
         let first: u8 = ctx.load(0).ok()?;
         let (from, to, ports) = if first >> 4 == 4 {
             let protocol: u8 = ctx.load(IPV4_PROTOCOL).ok()?;

@@ -13,6 +13,7 @@ use callgate_ebpf_common::{Address, OriginRecord, Phase, Stat, TupleKey};
 
 use crate::context::{AF_INET, read};
 use crate::maps::{ORIGINS, count_one, note_executed, socket_state};
+use crate::past;
 
 const TCP_CONNECT_CB: u32 = 3;
 const STATE_CB: u32 = 10;
@@ -44,7 +45,13 @@ fn connecting(ctx: &SockOpsContext) {
         return;
     }
     let state = socket_state(sk);
-    if state.is_null() || unsafe { (*state).phase } != Phase::Rewritten as u32 {
+    if state.is_null() {
+        return;
+    }
+    if unsafe { (*state).phase } == Phase::Past as u32 {
+        return past::leaves(ctx, state);
+    }
+    if unsafe { (*state).phase } != Phase::Rewritten as u32 {
         return;
     }
     note_executed(sk, state);

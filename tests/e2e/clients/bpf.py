@@ -4,6 +4,7 @@ attach CGROUP PORT   attaches a program that refuses connect() to PORT over IPv4
 query CGROUP         prints the ids of the programs for connect() over IPv4
 forget CGROUP MAP    deletes the entry of CGROUP from the pinned map MAP, whose keys are ids of cgroups
 detach CGROUP ID...  detaches every link at CGROUP but those to these programs; prints how many
+entries PIN          prints how many entries the pinned hash map has, of keys of 8 bytes
 """
 
 import ctypes
@@ -12,7 +13,7 @@ import struct
 import sys
 
 SYSCALLS = {"x86_64": 321, "aarch64": 280}
-MAP_DELETE_ELEM, OBJ_GET = 3, 7
+MAP_DELETE_ELEM, MAP_GET_NEXT_KEY, OBJ_GET = 3, 4, 7
 PROG_LOAD, PROG_ATTACH, OBJ_GET_INFO_BY_FD, PROG_QUERY = 5, 8, 15, 16
 LINK_GET_FD_BY_ID, LINK_GET_NEXT_ID, LINK_DETACH = 30, 31, 34
 PROG_TYPE_CGROUP_SOCK_ADDR, CGROUP_INET4_CONNECT, ALLOW_MULTI = 18, 10, 2
@@ -90,6 +91,22 @@ def forget(cgroup, pin):
     return "forgotten"
 
 
+def entries(pin):
+    path, key, following = ctypes.create_string_buffer(pin.encode()), None, ctypes.create_string_buffer(8)
+    fd, _ = bpf(OBJ_GET, struct.pack("=QII", ctypes.addressof(path), 0, 0))
+    count = 0
+    while True:
+        asked = ctypes.addressof(key) if key else 0
+        try:
+            bpf(MAP_GET_NEXT_KEY, struct.pack("=IIQQ", fd, 0, asked, ctypes.addressof(following)))
+        except FileNotFoundError:
+            return count
+        key, following, count = following, ctypes.create_string_buffer(8), count + 1
+
+
+if sys.argv[1] == "entries":
+    print(entries(sys.argv[2]))
+    sys.exit()
 what, folder = sys.argv[1], os.open(sys.argv[2], os.O_RDONLY)
 if what == "attach":
     print(attach(folder, int(sys.argv[3])))

@@ -9,9 +9,9 @@ use callgate_daemon::{RUNTIME_DIR, control};
 use callgate_model::WorkloadName;
 use callgate_proto::v1::control_client::ControlClient;
 use callgate_proto::v1::{
-    Alarm, EnrollRequest, EnrolledWorkload, Mode, StatusRequest, UnenrollRequest, WorkloadsRequest,
+    Alarm, EnrollRequest, EnrolledWorkload, FailMode, Mode, StatusRequest, UnenrollRequest, WorkloadsRequest,
 };
-use clap::Args;
+use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
@@ -38,9 +38,12 @@ pub struct EnrollArgs {
     /// Name in policies and records: the workload becomes `cgroup/NAME` [default: the path]
     #[arg(long)]
     name: Option<WorkloadName>,
-    /// Replace an enrolment of the same cgroup under another name or in another mode
+    /// Replace an enrolment of the same cgroup under another name, in another mode, or that fails otherwise
     #[arg(long)]
     replace: bool,
+    /// What holds while no agent is alive
+    #[arg(long, value_enum, default_value_t = Fail::Closed)]
+    fail: Fail,
     /// Refuse nothing, record every would-be verdict
     #[arg(long)]
     observe: bool,
@@ -49,6 +52,17 @@ pub struct EnrollArgs {
     json: bool,
     #[command(flatten)]
     socket: SocketArgs,
+}
+
+/// What holds while no agent is alive.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Fail {
+    /// New connections are refused
+    Closed,
+    /// TCP and DNS go past the gate; counted, and an alarm when an agent is back
+    Open,
+    /// As open, and each connection is recorded
+    Observe,
 }
 
 /// `callgate unenroll`
@@ -104,6 +118,11 @@ pub async fn enroll(args: EnrollArgs) -> Result<ExitCode> {
         name: args.name.map(String::from).unwrap_or_default(),
         mode: if args.observe { Mode::Observe } else { Mode::Enforce } as i32,
         replace: args.replace,
+        fail: match args.fail {
+            Fail::Closed => FailMode::Closed,
+            Fail::Open => FailMode::Open,
+            Fail::Observe => FailMode::Observe,
+        } as i32,
     };
     let reply = agent.enroll(request).await.map_err(refused)?.into_inner();
     let workload = reply.workload.context("the agent's answer is empty")?;
@@ -111,7 +130,8 @@ pub async fn enroll(args: EnrollArgs) -> Result<ExitCode> {
         println!("{}", object(&workload));
     } else {
         let already = if reply.already { "already " } else { "" };
-        println!("{already}enrolled `{}` ({}), cgroup {}", workload.id, mode(&workload), workload.cgroup);
+        let (mode, fail) = (mode(&workload), fail(&workload));
+        println!("{already}enrolled `{}` ({mode}, fails {fail}), cgroup {}", workload.id, workload.cgroup);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -148,10 +168,10 @@ pub async fn workloads(args: WorkloadsArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["WORKLOAD", "MODE", "CONNECTIONS", "CALLS", "CGROUP"]);
+    table.load_preset(presets::NOTHING).set_header(["WORKLOAD", "MODE", "FAIL", "CONNECTIONS", "CALLS", "CGROUP"]);
     for w in &reply.workloads {
         let counts = (w.connections.to_string(), w.calls.to_string());
-        table.add_row([w.id.as_str(), mode(w), &counts.0, &counts.1, &w.cgroup_path]);
+        table.add_row([w.id.as_str(), mode(w), fail(w), &counts.0, &counts.1, &w.cgroup_path]);
     }
     println!("{table}");
     Ok(ExitCode::SUCCESS)
@@ -270,9 +290,18 @@ fn mode(workload: &EnrolledWorkload) -> &'static str {
     if workload.mode() == Mode::Observe { "observe" } else { "enforce" }
 }
 
+fn fail(workload: &EnrolledWorkload) -> &'static str {
+    match workload.fail() {
+        FailMode::Open => "open",
+        FailMode::Observe => "observe",
+        FailMode::Closed | FailMode::Unspecified => "closed",
+    }
+}
+
 fn object(workload: &EnrolledWorkload) -> serde_json::Value {
     json!({
         "id": workload.id, "cgroup": workload.cgroup, "cgroup_path": workload.cgroup_path, "mode": mode(workload),
+        "fail": fail(workload),
         "session": Uuid::from_slice(&workload.session).ok(), "weakened": workload.weakened,
         "connections": workload.connections, "calls": workload.calls,
     })

@@ -2,7 +2,7 @@
 //!
 //! A cgroup that is not there (yet, or any more) stops nothing: it is an alarm, and looked for until it is there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,23 +15,12 @@ use tracing::{info, warn};
 
 use super::Agent;
 use super::following::Settling;
+use super::wanted::{Want, Wanted};
 use crate::config::{EnrollEntry, What};
 use crate::place;
 
 /// How long an enrolment that failed, although the cgroup is there, waits for its next try.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
-
-/// What is to be enrolled and is not, by the cgroup's directory.
-pub(super) type Wanted = BTreeMap<PathBuf, Want>;
-
-/// One enrolment that waits for its cgroup.
-#[derive(Debug)]
-pub(super) struct Want {
-    id: String,
-    mode: Mode,
-    weakened: Vec<String>,
-    next: Instant,
-}
 
 impl Agent {
     /// Enrols the cgroup at `path`, and listens in every network namespace that its processes are in; tells whether it
@@ -39,12 +28,12 @@ impl Agent {
     ///
     /// # Errors
     /// If there is no such cgroup, it lies outside of the configured root, the kernel refuses, or, without `replace`,
-    /// it is enrolled already under another name or in another mode.
+    /// it is enrolled already under another name, in another mode, or to fail otherwise.
     pub fn enrol_path(
         &self,
         path: &Path,
         name: Option<&WorkloadName>,
-        mode: Mode,
+        (mode, fail): (Mode, FailMode),
         replace: bool,
     ) -> Result<(Arc<Workload>, bool)> {
         let path = place::directory(&self.config, path)?;
@@ -52,19 +41,20 @@ impl Agent {
         let mut wanted = self.wanted();
         let cgroup = cgroup::id_of(&path).with_context(|| format!("there is no cgroup `{}`", path.display()))?;
         if let Some(known) = self.gate.roster.get(cgroup) {
-            if known.id == id && known.mode == mode {
+            if known.id == id && (known.mode, known.fail) == (mode, fail) {
                 return Ok((known, true));
             }
             if !replace {
                 bail!(
-                    "`{}` is enrolled already, as `{}` ({}): `--replace` changes its name or mode",
+                    "`{}` is enrolled already, as `{}` ({}, fails {}): `--replace` changes that",
                     path.display(),
                     known.id,
                     if known.mode == Mode::Observe { "observe" } else { "enforce" },
+                    known.fail.as_str(),
                 );
             }
         }
-        let want = Want { id, mode, weakened: Vec::new(), next: Instant::now() };
+        let want = Want { id, mode, fail, weakened: Vec::new(), next: Instant::now() };
         let workload = self.enrol(want.workload(&path)?, EnrolmentChange::Enrolled)?;
         wanted.remove(&path);
         self.calm(&cause(&path));
@@ -85,7 +75,8 @@ impl Agent {
             let called = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             let name = entry.name.as_ref().map(|name| name.fill(&called, &path));
             let id = entity(&path, name.as_ref())?;
-            let want = Want { id, mode: entry.mode, weakened: Vec::new(), next: Instant::now() };
+            let (mode, fail) = (entry.mode, entry.fail);
+            let want = Want { id, mode, fail, weakened: Vec::new(), next: Instant::now() };
             self.wanted().insert(path, want);
         }
         self.keep_enrolled();
@@ -102,7 +93,7 @@ impl Agent {
         if self.gate.roster.get(workload.cgroup).is_none() && change == EnrolmentChange::Enrolled {
             self.refuse_net_raw(&path)?;
         }
-        self.listen_for(&path);
+        self.listen_for(&path, workload.cgroup);
         let workload = Arc::new(workload);
         let enrolment = self.enrolment(&workload, &path);
         enrolment.save(&self.config.state_dir)?;
@@ -135,7 +126,7 @@ impl Agent {
 
     /// Attaches the kernel programs to `workload`'s very cgroup: another one may have taken its path a moment ago.
     fn attach(&self, path: &Path, workload: &Workload) -> Result<()> {
-        let attached = self.redirect.enrol(path, workload.mode)?;
+        let attached = self.redirect.enrol_failing(path, workload.mode, workload.fail)?;
         if attached == workload.cgroup {
             return Ok(());
         }
@@ -253,7 +244,7 @@ impl Agent {
                 continue;
             }
             let known = cgroup::id_of(&path).ok().and_then(|id| self.gate.roster.get(id));
-            let enrolled = if known.is_some_and(|known| known.id == want.id && known.mode == want.mode) {
+            let enrolled = if known.is_some_and(|known| want.is(&known)) {
                 Ok(())
             } else {
                 want.workload(&path).and_then(|workload| self.enrol(workload, EnrolmentChange::Enrolled)).map(drop)
@@ -285,9 +276,9 @@ impl Agent {
             self.calm(&cause(path));
             return;
         }
-        let Workload { id, mode, weakened, .. } = workload.clone();
+        let Workload { id, mode, fail, weakened, .. } = workload.clone();
         // Configured meanwhile under another name: that holds.
-        wanted.entry(path.to_owned()).or_insert(Want { id, mode, weakened, next: Instant::now() });
+        wanted.entry(path.to_owned()).or_insert(Want { id, mode, fail, weakened, next: Instant::now() });
     }
 
     /// Takes enforcement away; the enrolment on disk stays.
@@ -333,33 +324,11 @@ impl Agent {
             cgroup_path: path.to_owned(),
             workload: workload.id.clone(),
             mode: workload.mode,
+            fail: workload.fail,
             found: self.found().enrolled.contains(&workload.cgroup),
             weakened: workload.weakened.clone(),
             spool: self.run.is_some().then(|| self.spool_dir()),
             trust: self.run.clone(),
-        }
-    }
-}
-
-impl Want {
-    fn kept(enrolment: &Enrolment) -> (PathBuf, Self) {
-        let Enrolment { cgroup_path, workload, mode, weakened, .. } = enrolment.clone();
-        (cgroup_path, Self { id: workload, mode, weakened, next: Instant::now() })
-    }
-
-    fn workload(&self, path: &Path) -> Result<Workload> {
-        Ok(self.workload_of(path, cgroup::id_of(path)?, &cgroup::cgroup2_mount()?))
-    }
-
-    fn workload_of(&self, path: &Path, cgroup: CgroupId, mount: &Path) -> Workload {
-        Workload {
-            id: self.id.clone(),
-            cgroup,
-            cgroup_path: path.strip_prefix(mount).unwrap_or(path).to_owned(),
-            mode: self.mode,
-            fail: FailMode::Closed,
-            session: None,
-            weakened: self.weakened.clone(),
         }
     }
 }
@@ -376,12 +345,16 @@ pub(super) fn cause(path: &Path) -> String {
 }
 
 fn enrolment_record(change: EnrolmentChange, workload: &Workload) -> RecordKind {
+    let mut weakened = workload.weakened.clone();
+    if workload.fail != FailMode::Closed {
+        weakened.push(format!("fail-{}", workload.fail.as_str()));
+    }
     RecordKind::Enrolment(EnrolmentRecord {
         change,
         workload: workload.id.clone(),
         cgroup: workload.cgroup,
         cgroup_path: workload.cgroup_path.display().to_string(),
-        weakened: workload.weakened.clone(),
+        weakened,
     })
 }
 

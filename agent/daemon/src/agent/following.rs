@@ -113,7 +113,7 @@ impl Agent {
     }
 
     /// Enrols what a rule found; none if it is gone, or not for rules to enrol.
-    fn enrol_found(&self, path: &Path, id: String, mode: Mode) -> Result<Option<CgroupId>> {
+    fn enrol_found(&self, path: &Path, id: String, mode: Mode, fail: FailMode) -> Result<Option<CgroupId>> {
         let wanted = self.wanted();
         let Ok(cgroup) = cgroup::id_of(path) else { return Ok(None) };
         if wanted.contains_key(path) || self.found().declined.get(path) == Some(&cgroup) {
@@ -121,7 +121,8 @@ impl Agent {
         }
         let known = self.gate.roster.get(cgroup);
         if let Some(known) = &known
-            && (!self.found().enrolled.contains(&cgroup) || (known.id == id && known.mode == mode))
+            && (!self.found().enrolled.contains(&cgroup)
+                || (known.id == id && (known.mode, known.fail) == (mode, fail)))
         {
             return Ok(Some(cgroup));
         }
@@ -131,7 +132,7 @@ impl Agent {
             cgroup,
             cgroup_path: path.strip_prefix(mount).unwrap_or(path).to_owned(),
             mode,
-            fail: FailMode::Closed,
+            fail,
             session: None,
             weakened: Vec::new(),
         };
@@ -182,12 +183,12 @@ impl Agent {
         self.lose(&mut wanted, &workload, path);
     }
 
-    /// Listens in the network namespaces of the processes in the cgroup at `path`.
-    pub(super) fn listen_for(&self, path: &Path) {
+    /// Listens in the network namespaces of the processes in the cgroup at `path`, which is enrolled as `user`.
+    pub(super) fn listen_for(&self, path: &Path, user: CgroupId) {
         for pid in cgroup::processes(path).unwrap_or_default() {
             // A process may be gone by now; the others still need their listener.
             if let Ok(netns) = NetnsRef::of_pid(pid)
-                && let Err(error) = self.listen(&netns)
+                && let Err(error) = self.listen(&netns, Some(user))
             {
                 warn!(pid, %error, "no listener in this process's network namespace: it will be refused");
             }
@@ -203,7 +204,7 @@ impl Agent {
             {
                 // Two who listen in the same namespace would take it from each other.
                 let _turn = self.wanted();
-                self.listen_for(&path);
+                self.listen_for(&path, id);
             }
             let since = *populated.get_or_insert_with(Instant::now);
             let mut found = self.found();
@@ -308,7 +309,7 @@ impl Follower {
     fn classify(&self, agent: &Agent, path: &Path, below_mount: &Path, below_root: &Path) -> Result<Option<CgroupId>> {
         for rule in &self.rules {
             if let Some(id) = rule.entity(below_mount, below_root)? {
-                return agent.enrol_found(path, id, rule.mode);
+                return agent.enrol_found(path, id, rule.mode, rule.fail);
             }
         }
         if self.exempt.iter().any(|pattern| pattern.matches(below_mount))

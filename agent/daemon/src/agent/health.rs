@@ -100,6 +100,7 @@ impl Agent {
                 agent.look_at_certificates();
                 if agent.run.is_none() {
                     agent.keep_enrolled();
+                    agent.leave_spaces();
                 }
             });
             if let Err(error) = looked.await {

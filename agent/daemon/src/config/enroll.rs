@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use callgate_enroll::{Containers, NameTemplate, Pattern, RUNTIMES, Rule, Source, UnitName, cgroup};
-use callgate_model::Mode;
+use callgate_model::{FailMode, Mode};
 use serde::Deserialize;
 
 use super::Config;
@@ -19,6 +19,8 @@ pub struct EnrollEntry {
     pub name: Option<NameTemplate>,
     /// `enforce` or `observe`.
     pub mode: Mode,
+    /// `closed`, `open` or `observe`: what holds while no agent is alive.
+    pub fail: FailMode,
 }
 
 /// Which cgroups an entry means.
@@ -45,6 +47,8 @@ struct Keys {
     name: Option<NameTemplate>,
     #[serde(default)]
     mode: Mode,
+    #[serde(default)]
+    fail: FailMode,
 }
 
 #[derive(Deserialize)]
@@ -58,7 +62,7 @@ struct ContainerKeys {
 impl TryFrom<Keys> for EnrollEntry {
     type Error = String;
     fn try_from(keys: Keys) -> Result<Self, String> {
-        let Keys { cgroup, unit, slice, container, name, mode } = keys;
+        let Keys { cgroup, unit, slice, container, name, mode, fail } = keys;
         let what = match (cgroup, unit, slice, container) {
             (Some(text), None, None, None) if Pattern::is_pattern(&text) => What::Pattern(text),
             (Some(path), None, None, None) => What::Path(path.into()),
@@ -73,7 +77,7 @@ impl TryFrom<Keys> for EnrollEntry {
             (None, None, None, Some(keys)) => What::Containers(keys.containers()?),
             _ => return Err("an `[[enroll]]` has one of `cgroup`, `unit`, `slice` and `container`".to_owned()),
         };
-        Ok(Self { what, name, mode })
+        Ok(Self { what, name, mode, fail })
     }
 }
 
@@ -112,7 +116,7 @@ impl EnrollEntry {
             What::Unit(unit) => Source::Unit(unit.clone()),
             What::Containers(containers) => Source::Containers(containers.clone()),
         };
-        Ok(Some(Rule { source, name: self.name.clone(), mode: self.mode }))
+        Ok(Some(Rule { source, name: self.name.clone(), mode: self.mode, fail: self.fail }))
     }
 }
 
@@ -161,6 +165,9 @@ mod tests {
         let container =
             parsed("container = { runtime = \"docker\", label = \"a=b\", root = \"/x\" }\nname = \"ci-{name}\"");
         assert!(matches!(container.unwrap().what, What::Containers(_)));
+        assert_eq!(parsed("cgroup = \"a\"").unwrap().fail, FailMode::Closed);
+        assert_eq!(parsed("cgroup = \"a\"\nfail = \"open\"").unwrap().fail, FailMode::Open);
+        assert_eq!(parsed("cgroup = \"a/*\"\nfail = \"observe\"").unwrap().fail, FailMode::Observe);
     }
 
     #[test]
@@ -176,6 +183,7 @@ mod tests {
             ("container = { runtime = \"docker\", label = \"a\", lable = \"b\" }", "lable"),
             ("container = { runtime = \"docker\", label = \"a\", root = \"x\" }", "absolute"),
             ("cgroup = \"a\"\nnmae = \"b\"", "nmae"),
+            ("cgroup = \"a\"\nfail = \"close\"", "`closed`, `open`, `observe`"),
             ("cgroup = \"a/*\"\nname = \"{label}\"", "`{label}` is no part of a name"),
         ] {
             let error = parsed(keys).unwrap_err();

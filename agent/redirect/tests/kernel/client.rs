@@ -42,6 +42,19 @@ fn run(command: &[&str], kept: &mut Vec<Socket>) -> io::Result<String> {
             socket.connect_timeout(&address(to)?, Duration::from_millis(200))?;
             answer(socket)
         }
+        // Connects, sends, and waits for no answer.
+        ["reach", to] => reach(stream(to)?, to),
+        ["fastopen-reach", to] => {
+            let socket = stream(to)?;
+            socket.send_to_with_flags(b"x", &address(to)?, libc::MSG_FASTOPEN)?;
+            Ok(format!("peer={}", socket.peer_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?))
+        }
+        ["reach-twice", first, second] => {
+            let socket = stream(first)?;
+            socket.connect(&address(first)?)?;
+            disconnect(&socket)?;
+            reach(socket, second)
+        }
         ["bound", from, to] => {
             let socket = stream(to)?;
             socket.bind(&address(from)?)?;
@@ -170,6 +183,12 @@ fn run(command: &[&str], kept: &mut Vec<Socket>) -> io::Result<String> {
 fn tcp(socket: Socket, to: &str) -> io::Result<String> {
     socket.connect_timeout(&address(to)?, PATIENCE)?;
     answer(socket)
+}
+
+fn reach(socket: Socket, to: &str) -> io::Result<String> {
+    socket.connect_timeout(&address(to)?, PATIENCE)?;
+    socket.send(b"x")?;
+    Ok(format!("peer={}", socket.peer_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?))
 }
 
 /// `peer=… source=… said=…`

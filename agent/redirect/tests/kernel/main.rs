@@ -7,6 +7,7 @@ mod attest;
 mod churn;
 mod client;
 mod dns;
+mod fail;
 mod life;
 mod namespaces;
 mod odd;
@@ -28,12 +29,13 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(client::FLAG) {
         return client::main();
     }
-    let tables: [&[Case]; 11] = [
+    let tables: [&[Case]; 12] = [
         redirects::CASES,
         refusals::CASES,
         odd::CASES,
         dns::CASES,
         life::CASES,
+        fail::CASES,
         places::CASES,
         namespaces::CASES,
         operator::CASES,

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use callgate_harness::{Canary, CanaryConfig, Netns, Place};
-use callgate_model::Mode;
+use callgate_model::{KernelEvent, Mode};
 use callgate_redirect::{NetnsRef, Refusal};
 
 use crate::Case;
+use crate::refusals::denials;
 use crate::world::{Client, Proxy, World, field, said};
 
 pub const CASES: &[Case] = &[
@@ -20,7 +21,12 @@ fn a_namespace_without_listener_is_refused() -> Result<()> {
     let (world, mut here) = World::enrolled(Mode::Enforce)?;
     let netns = Netns::new("none")?;
     let mut there = Client::start(&Place::here().cgroup(&world.cgroup).netns(&netns))?;
+    // As after `unshare --net` in a workload: no way out, and said so, with the namespace and the process.
     there.refused("tcp 198.51.100.7:80", Refusal::NoListener.errno())?;
+    let told = denials(&world.redirect, 1)?;
+    let cookie = NetnsRef::at(&netns.path())?.cookie()?;
+    ensure!(told.len() == 1 && told[0].event == KernelEvent::NoListener && !told[0].observed, "{told:?}");
+    ensure!(told[0].netns == cookie && told[0].pid == there.pid() && told[0].cgroup == world.id()?, "{told:?}");
     here.ok("tcp 198.51.100.7:80")?;
 
     let proxy = Proxy::start(&world.redirect, &NetnsRef::at(&netns.path())?)?;

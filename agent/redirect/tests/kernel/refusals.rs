@@ -215,7 +215,7 @@ fn a_flood_of_refusals_is_bounded_and_counted() -> Result<()> {
 }
 
 /// At least `wanted` events, and whatever else is there.
-fn denials(redirect: &Redirect, wanted: usize) -> Result<Vec<KernelDenial>> {
+pub fn denials(redirect: &Redirect, wanted: usize) -> Result<Vec<KernelDenial>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut events = redirect.events()?;

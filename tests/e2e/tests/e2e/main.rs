@@ -4,6 +4,7 @@ mod clients;
 mod daemon;
 mod dns;
 mod enrolment;
+mod fail;
 mod failure;
 mod floods;
 mod heads;
@@ -12,6 +13,7 @@ mod machine;
 mod programs;
 mod run;
 mod size;
+mod spaces;
 mod upgrade;
 mod warden;
 
@@ -29,6 +31,8 @@ fn main() -> std::process::ExitCode {
         programs::CASES,
         enrolment::CASES,
         failure::CASES,
+        fail::CASES,
+        spaces::CASES,
         upgrade::CASES,
         warden::CASES,
     ];
