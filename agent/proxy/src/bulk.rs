@@ -1,5 +1,5 @@
-//! Moves bulk through TLS in large pieces, though rustls asks its socket for 4 KiB at a time and gives one record of
-//! 16 KiB.
+//! Moves bulk through TLS in large pieces, though rustls asks its socket for no more than a record (at first for 4 KiB)
+//! and gives one record at a time, 16 KiB.
 //!
 //! [`Ahead`] stands below a TLS stream and [`Gathered`] above it. Small messages pass both as they are: nothing is read
 //! ahead of them, nothing is kept for them, and nothing ever waits for more.
