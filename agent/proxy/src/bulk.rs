@@ -42,9 +42,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Ahead<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.ahead.is_empty() && !this.more {
-            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-            this.more = buf.remaining() == 0;
-            return Poll::Ready(Ok(()));
+            let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+            if read.is_pending() {
+                // An idle connection keeps no buffer.
+                this.ahead = BytesMut::new();
+            }
+            this.more = read.is_ready() && buf.remaining() == 0;
+            return read;
         }
         if this.ahead.is_empty() {
             this.ahead.reserve(AHEAD);
@@ -52,7 +56,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Ahead<S> {
             let read = poll_read_buf(Pin::new(&mut this.stream), cx, &mut this.ahead);
             this.more = matches!(read, Poll::Ready(Ok(read)) if read == room);
             if read.is_pending() {
-                // An idle connection keeps no buffer.
                 this.ahead = BytesMut::new();
             }
             ready!(read)?;
@@ -143,7 +146,7 @@ writes_through!(Gathered);
 mod tests {
     use std::collections::VecDeque;
 
-    use tokio::io::AsyncReadExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
 
@@ -194,6 +197,22 @@ mod tests {
         assert!(all == expected);
         assert_eq!(ahead.stream.asked[..2], [4096, 4096]);
         assert!(ahead.stream.asked[2] >= AHEAD && ahead.stream.asked.len() <= 6, "{:?}", ahead.stream.asked);
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_keeps_no_buffer() {
+        let (mut near, far) = tokio::io::duplex(1 << 20);
+        let mut ahead = Ahead::new(far);
+        for length in [200_000, AHEAD + 4096, 4096, 10] {
+            near.write_all(&vec![1; length]).await.unwrap();
+            let (mut small, mut read) = ([0; 4096], 0);
+            while read < length {
+                read += ahead.read(&mut small).await.unwrap();
+            }
+            let mut waits = |cx: &mut Context<'_>| Pin::new(&mut ahead).poll_read(cx, &mut ReadBuf::new(&mut small));
+            assert!(std::future::poll_fn(|cx| Poll::Ready(waits(cx).is_pending())).await);
+            assert_eq!(ahead.ahead.capacity(), 0, "{length}");
+        }
     }
 
     #[tokio::test]
