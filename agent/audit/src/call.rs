@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use callgate_model::{CallEnd, CallId, Chunk, Direction, Header, Latency, Outcome, Reason, RecordDepth, RecordKind};
 use callgate_proto::encode_unstamped;
-use callgate_seal::Digest;
+use callgate_seal::{Digest, Hash};
 
 use crate::Recorder;
 
@@ -169,36 +169,38 @@ impl OpenCall {
         }
     }
 
-    fn finish(&mut self, facts: EndFacts) {
+    fn finish(&mut self, mut facts: EndFacts) {
         self.ended = true;
         self.write_chunk(Direction::Request);
         self.write_chunk(Direction::Response);
-        let sha256 = |body: &mut Body| body.digest.take().map(|digest| digest.finish().to_string()).unwrap_or_default();
-        let mut end = CallEnd {
-            call: self.call,
+        let mut sha256 = |direction| self.of(direction).digest.take().map(Digest::finish);
+        let (request_sha256, response_sha256) = (sha256(Direction::Request), sha256(Direction::Response));
+        let text = |hash: Option<Hash>| hash.map(|hash| hash.to_string()).unwrap_or_default();
+        let (call, whole) = (self.call, !self.cut);
+        let headers = std::mem::take(&mut facts.headers);
+        let end = |headers: Vec<Header>, whole: bool| CallEnd {
+            call,
             outcome: facts.outcome,
             reason: facts.reason,
             status: facts.status,
-            headers: Vec::new(),
+            headers,
             request_bytes: facts.request_bytes,
             response_bytes: facts.response_bytes,
-            request_sha256: sha256(&mut self.request),
-            response_sha256: sha256(&mut self.response),
-            cut: self.cut,
+            request_sha256: text(request_sha256),
+            response_sha256: text(response_sha256),
+            cut: !whole,
             masked: facts.masked,
             latency: facts.latency,
         };
-        // Without its headers an end always fits: for when the spool has no room for all of it.
-        let bare = CallEnd { cut: true, headers: Vec::new(), ..end.clone() };
-        end.headers = facts.headers;
         self.scratch.clear();
-        encode_unstamped(RecordKind::End(Box::new(end)), &mut self.scratch);
+        encode_unstamped(RecordKind::End(Box::new(end(headers, whole))), &mut self.scratch);
+        // Without its headers an end always fits: for when the spool has no room for all of it.
         let small = || {
             let mut small = Vec::new();
-            encode_unstamped(RecordKind::End(Box::new(bare)), &mut small);
+            encode_unstamped(RecordKind::End(Box::new(end(Vec::new(), false))), &mut small);
             small
         };
-        let (call, body) = (self.call, &mut self.scratch);
+        let body = &mut self.scratch;
         if let Err(error) = self.recorder.inner.shared.append(|writer| writer.end(call, body, small)) {
             // The spool has said loudly that it failed; the next start closes the call as interrupted.
             tracing::debug!(%call, %error, "the end of a call is not recorded");

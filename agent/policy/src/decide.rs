@@ -114,16 +114,14 @@ impl PolicySet {
     fn judge_call(&self, request: &CallRequest<'_>) -> Result<Decision, Decision> {
         let CallRequest { function, caller, .. } = *request;
         let subject = &request.connect.subject;
-        if caller.is_none()
-            && let Some(judged) = subject.known.get(&self.hash, function)
-        {
+        if let Some(judged) = subject.known.get(&self.hash, function, caller) {
             return judged;
         }
         let (resource, keys) = subject.resource(&self.names, function);
         let slots: Vec<&Slot> = self.call.matching(&subject.principals, &keys).collect();
         let judged = self.judge_slots(request, &resource, &slots);
-        if caller.is_none() && slots.iter().all(|slot| slot.naming.is_empty()) {
-            subject.known.put(function, &judged);
+        if slots.iter().all(|slot| slot.naming.is_empty()) {
+            subject.known.put(function, caller, &judged);
         }
         judged
     }

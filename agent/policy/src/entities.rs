@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
 
 use callgate_model::{Caller, Function, Service};
 use cedar_policy::{
@@ -14,6 +15,9 @@ use crate::ConnectRequest;
 use crate::arguments::Maps;
 use crate::index::Key;
 use crate::known::Known;
+
+/// Callers of a connection whose context is kept. Source: ours; mostly there is one.
+const CALLERS: usize = 4;
 
 /// The request could not be expressed: a bug of ours, which must end in a denial.
 #[derive(Debug)]
@@ -75,6 +79,8 @@ pub struct Subject {
     call_context: Context,
     /// What the context of a call is made of, for the others.
     call_pairs: Vec<(String, Value)>,
+    /// The context of calls on behalf of the last callers: making one takes longer than to judge by it.
+    callers: Mutex<Vec<(Caller, Context)>>,
     /// What was decided of its calls.
     pub known: Known,
 }
@@ -106,8 +112,19 @@ impl Subject {
         call_pairs.push(("arguments".to_owned(), names.maps.record()?));
         let context = Context::from_pairs(pairs).map_err(|_| Unbuildable)?;
         let call_context = Context::from_pairs(call_pairs.clone()).map_err(|_| Unbuildable)?;
-        let known = Known::default();
-        Ok(Self { principal, principals, endpoint, host, services, entities, context, call_context, call_pairs, known })
+        Ok(Self {
+            principal,
+            principals,
+            endpoint,
+            host,
+            services,
+            entities,
+            context,
+            call_context,
+            call_pairs,
+            callers: Mutex::default(),
+            known: Known::default(),
+        })
     }
 
     /// The question whether the connection may be opened.
@@ -153,12 +170,22 @@ impl Subject {
         let entity = Entity::new(resource.clone(), attributes, parents).map_err(|_| Unbuildable)?;
         let context = match caller {
             None => self.call_context.clone(),
-            Some(caller) => {
-                let known = [("caller".to_owned(), caller_record(caller)?)];
-                Context::from_pairs(self.call_pairs.iter().cloned().chain(known)).map_err(|_| Unbuildable)?
-            }
+            Some(caller) => self.on_behalf(caller)?,
         };
         self.ask(&names.call, resource, context, std::iter::once(entity).chain(maps))
+    }
+
+    /// The context of a call on behalf of `caller`.
+    fn on_behalf(&self, caller: &Caller) -> Result<Context, Unbuildable> {
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, context)) = callers.iter().find(|(known, _)| known == caller) {
+            return Ok(context.clone());
+        }
+        let pair = ("caller".to_owned(), caller_record(caller)?);
+        let context = Context::from_pairs(self.call_pairs.iter().cloned().chain([pair])).map_err(|_| Unbuildable)?;
+        callers.truncate(CALLERS - 1);
+        callers.insert(0, (caller.clone(), context.clone()));
+        Ok(context)
     }
 
     fn ask(

@@ -5,6 +5,7 @@
 //! Nothing here knows how the kernel redirects: that is behind [`Ground`].
 //! Nothing here decides: that is `callgate-policy`, whose permits `dial` and `http` ask for.
 
+mod bulk;
 mod connection;
 mod counted;
 mod dial;

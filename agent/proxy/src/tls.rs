@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{StartHandshake, TlsConnector, client, server};
 use tracing::debug;
 
+use crate::bulk::{Ahead, Gathered};
 use crate::facts::Connection;
 use crate::http::Version;
 
@@ -138,7 +139,7 @@ pub(crate) async fn accept<S>(
     service: &Service,
     upstream: Option<Version>,
     stream: S,
-) -> Result<server::TlsStream<S>, Reason>
+) -> Result<Gathered<server::TlsStream<Ahead<S>>>, Reason>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -147,9 +148,9 @@ where
         tracing::error!(%error, %service, "no certificate could be made");
         Reason::Internal
     })?;
-    let handshake = StartHandshake::from_parts(hello.accepted, stream).into_stream(config);
+    let handshake = StartHandshake::from_parts(hello.accepted, Ahead::new(stream)).into_stream(config);
     match tokio::time::timeout(gate.limits.handshake, handshake).await {
-        Ok(Ok(stream)) => Ok(stream),
+        Ok(Ok(stream)) => Ok(Gathered::new(stream)),
         Ok(Err(error)) => {
             debug!(%error, %service, "the workload did not complete its handshake");
             Err(Reason::ClientTls)
@@ -169,14 +170,14 @@ pub(crate) async fn connect(
     service: &Service,
     offer: Offer,
     stream: TcpStream,
-) -> Result<(client::TlsStream<TcpStream>, Version), Failure> {
+) -> Result<(Gathered<client::TlsStream<Ahead<TcpStream>>>, Version), Failure> {
     let gate = &connection.gate;
     let name = ServerName::try_from(service.host().to_owned()).map_err(|_| Reason::NameMismatch)?;
-    let handshake = TlsConnector::from(Arc::clone(gate.upstream_tls.offering(offer))).connect(name, stream);
+    let handshake = TlsConnector::from(Arc::clone(gate.upstream_tls.offering(offer))).connect(name, Ahead::new(stream));
     match tokio::time::timeout(gate.limits.handshake, handshake).await {
         Ok(Ok(stream)) => {
             let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
-            Ok((stream, if http2 { Version::Http2 } else { Version::Http1 }))
+            Ok((Gathered::new(stream), if http2 { Version::Http2 } else { Version::Http1 }))
         }
         Ok(Err(error)) => {
             debug!(%error, %service, ?offer, "the upstream's handshake failed");

@@ -19,13 +19,11 @@ pub(crate) enum Trigger {
 /// Most backslashes in a row before the run counts as a trigger by itself.
 const BACKSLASHES_MAX: usize = 32;
 
-/// Bytes looked at at once.
-const BLOCK: usize = 64;
-
 /// The first trigger in `bytes`; with `ended` nothing comes after them.
 pub(crate) fn first(bytes: &[u8], ended: bool) -> Trigger {
     let mut from = 0;
-    while let Some(at) = next_opening(bytes, from) {
+    let mut openings = Openings::of(bytes);
+    while let Some(at) = openings.next(from) {
         let rest = bytes.get(at..).unwrap_or_default();
         if rest.first() == Some(&b'\\') {
             let run = rest.iter().take(BACKSLASHES_MAX + 1).take_while(|byte| **byte == b'\\').count();
@@ -54,19 +52,42 @@ pub(crate) fn first(bytes: &[u8], ended: bool) -> Trigger {
     Trigger::None
 }
 
-/// The next byte that may open an escape.
-pub(super) fn next_opening(bytes: &[u8], from: usize) -> Option<usize> {
-    let rest = bytes.get(from..)?;
-    let (blocks, tail) = rest.as_chunks::<BLOCK>();
-    // A whole block is asked at once: most have none, and that is told without a branch per byte.
-    let clean =
-        blocks.iter().take_while(|block| !block.iter().fold(false, |any, byte| any | unit::opens(*byte))).count();
-    let skipped = clean * BLOCK;
-    let found = match blocks.get(clean) {
-        Some(block) => block.iter().position(|byte| unit::opens(*byte)),
-        None => tail.iter().position(|byte| unit::opens(*byte)),
-    };
-    found.map(|at| from + skipped + at)
+/// The bytes of a stretch that may open an escape, to be asked for in rising order.
+///
+/// Two searches for three bytes each, both of which run once over the stretch: asking each byte by itself took a sixth of
+/// the time of a download.
+pub(super) struct Openings<'a> {
+    bytes: &'a [u8],
+    ascii: Option<usize>,
+    other: Option<usize>,
+}
+
+impl<'a> Openings<'a> {
+    pub(super) fn of(bytes: &'a [u8]) -> Self {
+        Self { bytes, ascii: None, other: None }
+    }
+
+    /// The first one at `from` or later.
+    pub(super) fn next(&mut self, from: usize) -> Option<usize> {
+        let rest = self.bytes.get(from..)?;
+        let [one, two, three] = unit::OPENING_ASCII;
+        let ascii = refresh(&mut self.ascii, from, || memchr::memchr3(one, two, three, rest));
+        let [one, two, three] = unit::OPENING_OTHER;
+        let other = refresh(&mut self.other, from, || memchr::memchr3(one, two, three, rest));
+        let nearest = ascii.min(other);
+        (nearest != NOWHERE).then_some(nearest)
+    }
+}
+
+/// Where a search that has found nothing stands.
+const NOWHERE: usize = usize::MAX;
+
+/// The place remembered in `seen`, looked for anew if it lies before `from`.
+fn refresh(seen: &mut Option<usize>, from: usize, find: impl FnOnce() -> Option<usize>) -> usize {
+    match *seen {
+        Some(place) if place >= from => place,
+        _ => *seen.insert(find().map_or(NOWHERE, |at| from + at)),
+    }
 }
 
 #[cfg(test)]

@@ -41,11 +41,11 @@ impl Said {
     }
 }
 
-/// First bytes of escapes.
-#[inline]
-pub(super) fn opens(byte: u8) -> bool {
-    matches!(byte, b'\\' | b'%' | b'&' | 0xc2 | 0xe2 | 0xef)
-}
+/// First bytes of escapes that are written in ASCII.
+pub(super) const OPENING_ASCII: [u8; 3] = [b'\\', b'%', b'&'];
+
+/// First bytes of characters beyond ASCII that look like one of ASCII.
+pub(super) const OPENING_OTHER: [u8; 3] = [0xc2, 0xe2, 0xef];
 
 /// Longest name of an entity that is known.
 const NAME_MAX: usize = 8;

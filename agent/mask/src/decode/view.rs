@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::trigger::next_opening;
+use super::trigger::Openings;
 use super::unit::{self, Unit};
 use crate::error::MaskError;
 use crate::finder::Finder;
@@ -70,7 +70,8 @@ impl View {
         let mut decoded = Vec::with_capacity(input.len());
         let (mut at, mut copied) = (0, 0);
         let inner_from = self.made;
-        while let Some(opening) = next_opening(input, at) {
+        let mut openings = Openings::of(input);
+        while let Some(opening) = openings.next(at) {
             match unit::at(input.get(opening..).unwrap_or_default(), ended) {
                 Unit::Plain => at = opening + 1,
                 Unit::More => {

@@ -145,8 +145,8 @@ async fn carry(
     };
     head.extensions.clear();
     head.version = http::Version::default();
-    forward::response_headers(&mut head.headers, mask.rules.as_ref());
-    log.answered(head.status.as_u16(), forward::recorded(&head.headers, &mask.recorded, &[]), reading);
+    let clean = forward::response_headers(&mut head.headers, mask.rules.as_ref());
+    log.answered(head.status.as_u16(), forward::recorded_answer(&head.headers, mask, clean), reading);
     Response::from_parts(head, ResponseBody::relayed(body, pipe, Arc::clone(log)))
 }
 

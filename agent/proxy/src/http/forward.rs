@@ -9,6 +9,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::call_log::CallLog;
 use super::coding::{self, Codings};
+use crate::masks::CallMask;
 
 /// Fields that belong to one connection (RFC 9110 §7.6.1), framing included: hyper writes its own.
 const HOP_BY_HOP: [HeaderName; 10] = [
@@ -66,8 +67,8 @@ pub(crate) fn request_headers(headers: &mut HeaderMap, masked: bool) {
     }
 }
 
-/// Makes an answer's fields fit to go to the caller.
-pub(crate) fn response_headers(headers: &mut HeaderMap, rules: Option<&Arc<Rules>>) {
+/// Makes an answer's fields fit to go to the caller; says whether the masker left all of them as they came.
+pub(crate) fn response_headers(headers: &mut HeaderMap, rules: Option<&Arc<Rules>>) -> bool {
     let length = headers.remove(header::CONTENT_LENGTH);
     drop_hop_by_hop(headers);
     let Some(rules) = rules else {
@@ -75,12 +76,12 @@ pub(crate) fn response_headers(headers: &mut HeaderMap, rules: Option<&Arc<Rules
         if let Some(length) = length {
             headers.insert(header::CONTENT_LENGTH, length);
         }
-        return;
+        return false;
     };
     for name in &DIGESTS {
         headers.remove(name);
     }
-    mask_fields(headers, rules);
+    mask_fields(headers, rules)
 }
 
 /// Trailers as the caller may have them.
@@ -94,21 +95,24 @@ pub(crate) fn masked_trailers(mut trailers: HeaderMap, log: &CallLog) -> HeaderM
     trailers
 }
 
-fn mask_fields(headers: &mut HeaderMap, rules: &Arc<Rules>) {
+/// Masks names and values; says whether all of them are as they were.
+fn mask_fields(headers: &mut HeaderMap, rules: &Arc<Rules>) -> bool {
     let telling: Vec<HeaderName> = headers.keys().filter(|name| names_something(name, rules)).cloned().collect();
     for name in &telling {
         headers.remove(name);
     }
+    let mut clean = telling.is_empty();
     for (name, value) in headers.iter_mut() {
-        let Ok(text) = value.to_str() else {
+        let masked = match value.to_str().map(|text| masked_value(rules, name, text)) {
+            Ok(Cow::Borrowed(_)) => continue,
+            Ok(Cow::Owned(masked)) => HeaderValue::from_str(&masked).unwrap_or(HeaderValue::from_static("")),
             // Not text: nothing that a detector could judge, so nothing that may pass.
-            *value = HeaderValue::from_static("");
-            continue;
+            Err(_) => HeaderValue::from_static(""),
         };
-        if let Cow::Owned(masked) = masked_value(rules, name, text) {
-            *value = HeaderValue::from_str(&masked).unwrap_or(HeaderValue::from_static(""));
-        }
+        *value = masked;
+        clean = false;
     }
+    clean
 }
 
 /// A field's value, masked by its place, then by what is found in it.
@@ -140,13 +144,28 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Fields as the record keeps them: masked by `rules`, credentials replaced whole; `more` are credentials too.
 pub(crate) fn recorded(headers: &HeaderMap, rules: &Arc<Rules>, more: &[HeaderName]) -> Vec<Header> {
-    let one = |(name, value): (&HeaderName, &HeaderValue)| Header {
-        name: if names_something(name, rules) { "[masked]".to_owned() } else { name.as_str().to_owned() },
-        value: if CREDENTIALS.contains(name) || more.contains(name) {
-            "[credential]".to_owned()
-        } else {
-            masked_value(rules, name, &String::from_utf8_lossy(value.as_bytes())).into_owned()
-        },
+    recorded_by(headers, Some(rules), more)
+}
+
+/// Fields of an answer as the record keeps them. With `clean`, the caller's masker left all of them as they are.
+pub(crate) fn recorded_answer(headers: &HeaderMap, mask: &CallMask, clean: bool) -> Vec<Header> {
+    // Where that masker looked for every kind, and at the same places, the record's would find nothing either.
+    let looked = clean && mask.rules.is_some() && mask.all;
+    recorded_by(headers, (!looked).then_some(&mask.recorded), &[])
+}
+
+fn recorded_by(headers: &HeaderMap, rules: Option<&Arc<Rules>>, more: &[HeaderName]) -> Vec<Header> {
+    let one = |(name, value): (&HeaderName, &HeaderValue)| {
+        let telling = rules.is_some_and(|rules| names_something(name, rules));
+        let text = String::from_utf8_lossy(value.as_bytes());
+        Header {
+            name: if telling { "[masked]".to_owned() } else { name.as_str().to_owned() },
+            value: match rules {
+                _ if CREDENTIALS.contains(name) || more.contains(name) => "[credential]".to_owned(),
+                Some(rules) => masked_value(rules, name, &text).into_owned(),
+                None => text.into_owned(),
+            },
+        }
     };
     headers.iter().map(one).collect()
 }
@@ -177,6 +196,9 @@ const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 /// Whether text with these fields reads as bytes of ASCII with something around them; UTF-16 and kin do not.
 fn readable_charset(headers: &HeaderMap) -> bool {
     let Some(kind) = headers.get(header::CONTENT_TYPE) else { return true };
+    if !kind.as_bytes().contains(&b'=') {
+        return true;
+    }
     let kind = String::from_utf8_lossy(kind.as_bytes()).to_ascii_lowercase();
     let Some((_, charset)) = kind.split_once("charset=") else { return true };
     let charset = charset.split(';').next().unwrap_or("").trim().trim_matches('"');
@@ -208,6 +230,7 @@ mod tests {
     use callgate_mask::kinds_named;
 
     use super::*;
+    use crate::Masks;
 
     fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
         fields.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_str(v).unwrap())).collect()
@@ -242,6 +265,27 @@ mod tests {
         let recorded = recorded(&sent, &rules, &[]);
         assert_eq!(recorded[0].value, "[credential]");
         assert!(!recorded[1].value.contains("ann@example.com"), "{}", recorded[1].value);
+    }
+
+    #[test]
+    fn the_record_looks_again_only_where_the_masker_of_the_caller_saw_less() {
+        let masks = Masks::new(Arc::default(), None);
+        let answer = |kinds: &str, fields: &[(&'static str, &str)]| {
+            let mask = masks.for_call(&kinds_named(kinds).unwrap().into());
+            let mut headers = map(fields);
+            let clean = response_headers(&mut headers, mask.rules.as_ref());
+            let recorded = recorded_answer(&headers, &mask, clean);
+            assert_eq!(recorded, self::recorded(&headers, &mask.recorded, &[]), "{kinds} {fields:?}");
+            (clean, recorded)
+        };
+        let plain = ("x-note", "nothing to see");
+        assert!(answer("all", &[plain]).0);
+        assert!(!answer("all", &[plain, ("x-mail", "ann@example.com")]).0);
+        assert!(!answer("all", &[plain, ("x-key-akiaiosfodnn7example", "1"), ("x-4111111111111111", "1")]).0);
+        // Clean for the caller, not for the record.
+        let (clean, recorded) = answer("secrets", &[plain, ("x-mail", "ann@example.com")]);
+        assert!(clean && !recorded[1].value.contains("ann@example.com"), "{recorded:?}");
+        assert_eq!(answer("all", &[("set-cookie", "a=b")]).1[0].value, "[credential]");
     }
 
     #[test]
