@@ -8,7 +8,7 @@ use crate::RedirectError;
 use crate::pins::Pins;
 
 /// Pinned maps with the sizes of their keys and values. Must say what `ebpf/redirect/src/maps.rs` says.
-const LAYOUT: [(&str, usize, usize); 11] = [
+const LAYOUT: [(&str, usize, usize); 12] = [
     ("SETTINGS", 4, size_of::<Settings>()),
     ("HEARTBEAT", 4, 8),
     ("ENROLMENTS", 8, size_of::<Enrolment>()),
