@@ -190,15 +190,13 @@ fn session_directory(sandbox: &Sandbox, view: &View) -> Result<()> {
 
 fn make_missing(sandbox: &Sandbox) -> Result<()> {
     for path in STARTERS.iter().filter(|starter| starter.made).map(|starter| starter.path(sandbox)) {
-        // An existing one, of whatever kind and owner, is covered as it is.
-        if fs::symlink_metadata(&path).is_err() {
-            fs::DirBuilder::new()
-                .mode(0o700)
-                .create(&path)
-                .with_context(|| format!("cannot make `{}`", path.display()))?;
-            std::os::unix::fs::lchown(&path, Some(sandbox.invoker.uid), Some(sandbox.invoker.gid))
-                .with_context(|| format!("cannot hand `{}` over", path.display()))?;
+        // An existing one, of whatever kind and owner, is covered as it is: another run may make it at this moment.
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
+            made => made.with_context(|| format!("cannot make `{}`", path.display()))?,
         }
+        std::os::unix::fs::lchown(&path, Some(sandbox.invoker.uid), Some(sandbox.invoker.gid))
+            .with_context(|| format!("cannot hand `{}` over", path.display()))?;
     }
     Ok(())
 }
