@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 use callgate_model::{CgroupId, Mode};
 use callgate_redirect::{Config, Listeners, NetnsRef, Redirect};
+use callgate_warden::{Answer, Older, Warden};
 
 /// Time between two heartbeats: far below the bound of 2 s at which the hooks refuse.
 const BEAT: Duration = Duration::from_millis(100);
@@ -41,6 +42,34 @@ impl Hooks {
     /// Enrols a cgroup.
     pub fn enrol(&self, cgroup: &Path) -> Result<CgroupId> {
         Ok(self.redirect.enrol(cgroup, Mode::Enforce)?)
+    }
+}
+
+/// The warden beside the hooks, as an agent has it; taken back on drop, before the hooks.
+pub struct Guard(Warden);
+
+impl Guard {
+    /// Loads it for the cgroups below `root`.
+    pub fn start(hooks: &Hooks, root: &Path) -> Result<Self> {
+        let redirect = &hooks.redirect;
+        Ok(Self(Warden::start(&callgate_warden::Config {
+            pins: redirect.warden_pins(),
+            enrolments: redirect.enrolments_pin(),
+            executed: Some(redirect.executed_pin()),
+            cgroup_root: root.to_owned(),
+            older: Older::Destroy,
+            means: None,
+            netlink: Answer::Refuse,
+            has_seccomp: false,
+        })?))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.teardown() {
+            eprintln!("bench: the warden is still there: {error}");
+        }
     }
 }
 

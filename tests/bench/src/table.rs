@@ -22,7 +22,8 @@ const CALLS: [&str; 11] = [
     "mark",
 ];
 
-const CONNECTS: [&str; 4] = ["connect()", "p50 µs (min..max)", "p99 µs (min..max)", "p50 over none"];
+const CONNECTS: [&str; 6] =
+    ["connect()", "least µs (min..max)", "p50 µs (min..max)", "p99 µs (min..max)", "p50 over none", "least to none"];
 
 /// Everything, with what it was measured on.
 pub fn text(machine: &Machine, extent: &Extent, rows: &[Measured], connects: &[Connects]) -> String {
@@ -42,7 +43,8 @@ pub fn text(machine: &Machine, extent: &Extent, rows: &[Measured], connects: &[C
     if let Some(none) = connects.first() {
         let lines = connects.iter().map(|row| {
             let over = format!("{:+.1} µs", (row.p50_ns.median - none.p50_ns.median) / 1000.0);
-            vec![row.hooks.name().to_owned(), micros(row.p50_ns), micros(row.p99_ns), over]
+            let least = format!("{:.2}", row.least_ns.min / none.least_ns.min);
+            vec![row.hooks.name().to_owned(), micros(row.least_ns), micros(row.p50_ns), micros(row.p99_ns), over, least]
         });
         text.push_str(&aligned(&CONNECTS, &lines.collect::<Vec<_>>()));
     }
