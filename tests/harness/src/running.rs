@@ -7,7 +7,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -66,7 +65,7 @@ pub fn run(command: Command, within: Duration) -> Result<Finished> {
     let mut running = Running::start(command)?;
     running.close_stdin();
     let status = running.wait(within)?;
-    Ok(Finished { status, stdout: running.stdout.finish(), stderr: running.stderr.finish(), took: start.elapsed() })
+    Ok(Finished { status, stdout: running.stdout(), stderr: running.stderr(), took: start.elapsed() })
 }
 
 impl Running {
@@ -154,14 +153,14 @@ impl Running {
         self.stderr.line(within, wanted).with_context(|| self.said())
     }
 
-    /// What it has written to stdout so far.
+    /// What it has written to stdout so far; all of it once [`Running::wait`] has seen its end.
     pub fn stdout(&self) -> String {
-        self.stdout.text()
+        self.written(&self.stdout)
     }
 
-    /// What it has written to stderr so far.
+    /// As [`Running::stdout`], of stderr.
     pub fn stderr(&self) -> String {
-        self.stderr.text()
+        self.written(&self.stderr)
     }
 
     /// Writes to its stdin.
@@ -177,6 +176,11 @@ impl Running {
     /// Ends its stdin.
     pub fn close_stdin(&mut self) {
         self.stdin = None;
+    }
+
+    /// The end of a process may be known before the thread that reads its output had its turn.
+    fn written(&self, output: &Output) -> String {
+        if self.status.is_some() { output.whole() } else { output.text() }
     }
 
     fn said(&self) -> String {
@@ -196,7 +200,6 @@ impl Drop for Running {
 #[derive(Debug)]
 struct Output {
     shared: Arc<(Mutex<Collected>, Condvar)>,
-    reader: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -209,7 +212,7 @@ impl Output {
     fn of(stream: impl Read + Send + 'static) -> Output {
         let shared = Arc::new((Mutex::new(Collected::default()), Condvar::new()));
         let filled = shared.clone();
-        let reader = std::thread::spawn(move || {
+        std::thread::spawn(move || {
             let mut stream = BufReader::new(stream);
             let mut line = Vec::new();
             loop {
@@ -224,7 +227,7 @@ impl Output {
                 }
             }
         });
-        Output { shared, reader: Some(reader) }
+        Output { shared }
     }
 
     fn text(&self) -> String {
@@ -232,18 +235,13 @@ impl Output {
     }
 
     /// All of it. A grandchild that keeps the stream open must not hold the test: waits one second at most.
-    fn finish(&mut self) -> String {
+    fn whole(&self) -> String {
         let (collected, changed) = &*self.shared;
         let guard = collected.lock().unwrap_or_else(PoisonError::into_inner);
         let (guard, _) = changed
             .wait_timeout_while(guard, Duration::from_secs(1), |collected| !collected.ended)
             .unwrap_or_else(PoisonError::into_inner);
-        let (text, ended) = (guard.text.clone(), guard.ended);
-        drop(guard);
-        if let (true, Some(reader)) = (ended, self.reader.take()) {
-            let _ = reader.join();
-        }
-        text
+        guard.text.clone()
     }
 
     fn line(&self, within: Duration, wanted: impl Fn(&str) -> bool) -> Result<String> {
@@ -274,6 +272,14 @@ mod tests {
         let finished = run(sh("echo out; echo err >&2; exit 7"), Duration::from_secs(10)).unwrap();
         assert_eq!((finished.code(), finished.stdout.as_str(), finished.stderr.as_str()), (7, "out\n", "err\n"));
         assert!(finished.ok().unwrap_err().to_string().contains("err"));
+    }
+
+    #[test]
+    fn output_is_whole_after_the_end() {
+        // The late line stands for a reader that had no turn yet.
+        let mut running = Running::start(sh("(sleep 0.2; echo late) & exit 0")).unwrap();
+        assert!(running.wait(Duration::from_secs(10)).unwrap().success());
+        assert_eq!(running.stdout(), "late\n");
     }
 
     #[test]

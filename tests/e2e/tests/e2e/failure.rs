@@ -32,6 +32,13 @@ fn report(text: &str) -> Result<LoadReport> {
     serde_json::from_str(line).with_context(|| format!("not a report: {line}"))
 }
 
+/// The report of a load generator that was started beside the test.
+fn ended(load: &mut Running) -> Result<LoadReport> {
+    let status = load.wait(Duration::from_secs(30))?;
+    ensure!(status.success(), "{status}: {}", load.stderr());
+    report(&load.stdout())
+}
+
 fn a_killed_agent_leaks_nothing_and_resumes() -> Result<()> {
     let mut site = Site::new()?;
     let canary = Canary::start(CanaryConfig { netns: Some(site.netns.path()), ..CanaryConfig::at(site.address) })?;
@@ -57,12 +64,9 @@ fn a_killed_agent_leaks_nothing_and_resumes() -> Result<()> {
     );
     site.start_agent()?;
     site.api.wait_for(before_restart + 20, Duration::from_secs(20)).context("service did not resume")?;
-    good.wait(Duration::from_secs(30))?;
-    bad.wait(Duration::from_secs(30))?;
+    let (good, bad) = (ended(&mut good)?, ended(&mut bad)?);
     canary.silent()?;
-    let good = report(&good.stdout())?;
     ensure!(good.status(200) > 0 && good.refused() > 0, "{good:?}");
-    let bad = report(&bad.stdout())?;
     ensure!(bad.status(403) > 0 && bad.status(200) == 0 && bad.refused() > 0, "{bad:?}");
 
     let verified = eventually("a whole chain", Duration::from_secs(20), || {

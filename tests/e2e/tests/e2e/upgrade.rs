@@ -57,7 +57,8 @@ fn an_upgrade_under_load_refuses_nobody() -> Result<()> {
         site.upgrade_agent().with_context(|| format!("upgrade {number}"))?;
         site.plain.wait_for(before + RATE as usize, Duration::from_secs(30))?;
     }
-    load.wait(Duration::from_secs(600))?;
+    let status = load.wait(Duration::from_secs(600))?;
+    ensure!(status.success(), "{status}: {}", load.stderr());
     drop(resolve.stdin.take());
     let told: serde_json::Value = serde_json::from_slice(&resolve.wait_with_output()?.stdout)?;
     ensure!(told["asked"].as_u64() > Some(50 * upgrades) && told["failed"] == 0, "{told}");
