@@ -28,20 +28,43 @@ struct {
 	__type(value, struct execution);
 } EXECUTIONS SEC(".maps");
 
-// The map of ebpf/redirect, taken over by its pin. Must be `Executed` of ebpf/common.
+// The map of ebpf/redirect, taken over by its pin. Must be `SocketState` of ebpf/common and what is in it.
 struct executed {
 	u64 start_ns;
 	u64 inode;
 	u32 device;
 	u32 pid;
 };
-_Static_assert(sizeof(struct executed) == 24, "ebpf/common/src/origin.rs");
+struct origin {
+	u32 destination[4];
+	u64 enrolled;
+	u64 cgroup;
+	u64 netns;
+	u64 socket;
+	u64 connected_ns;
+	u64 stored_ns;
+	u32 pid;
+	u32 uid;
+	u32 gid;
+	u16 port;
+	u16 contested;
+	u32 pending;
+	u32 padding;
+	struct executed executed;
+};
+struct socket_state {
+	struct origin origin;
+	u32 peer[4];
+	u32 peer_port;
+	u32 phase;
+};
+_Static_assert(sizeof(struct socket_state) == 136, "ebpf/common/src/origin.rs");
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, struct executed);
-} EXECUTED SEC(".maps");
+	__type(value, struct socket_state);
+} SOCKETS SEC(".maps");
 
 // Of the process of `task`, which executes `file`.
 static __always_inline struct execution execution_of(struct task_struct *task, struct file *file)
@@ -93,26 +116,31 @@ int BPF_PROG(exec_exit, struct task_struct *task)
 	return 0;
 }
 
+// Runs behind the programs of ebpf/redirect, which stand at the enrolled cgroups below: they have noted who asks, or have
+// refused, or the socket is of no enrolled cgroup.
 static __always_inline int note(struct bpf_sock_addr *ctx)
 {
-	if (!ctx->sk || !place_of_current().enrolled)
+	if (!ctx->sk)
+		return 1;
+	struct socket_state *state = bpf_sk_storage_get(&SOCKETS, ctx->sk, 0, 0);
+	if (!state)
 		return 1;
 	struct task_struct *task = bpf_get_current_task_btf();
 	u32 pid = task->tgid;
-	struct execution now = execution_of(task, BPF_CORE_READ(task, mm, exe_file));
+	if (state->origin.pid != pid)
+		return 1;
 	struct execution *known = bpf_map_lookup_elem(&EXECUTIONS, &pid);
-	if (known && known->start_ns == now.start_ns && known->number == now.number) {
+	struct execution now;
+	if (known && known->number == task->self_exec_id && known->start_ns == task->group_leader->start_boottime) {
 		now = *known;
 	} else {
+		now = execution_of(task, BPF_CORE_READ(task, mm, exe_file));
 		bpf_map_update_elem(&EXECUTIONS, &pid, &now, BPF_ANY);
 	}
-	struct executed *noted = bpf_sk_storage_get(&EXECUTED, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!noted)
-		return 1;
-	noted->start_ns = now.start_ns;
-	noted->inode = now.inode;
-	noted->device = now.device;
-	noted->pid = pid;
+	state->origin.executed.start_ns = now.start_ns;
+	state->origin.executed.inode = now.inode;
+	state->origin.executed.device = now.device;
+	state->origin.executed.pid = pid;
 	return 1;
 }
 

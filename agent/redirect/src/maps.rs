@@ -2,13 +2,13 @@
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData, MapError};
-use callgate_ebpf_common::{Enrolment, Executed, Marker, OriginRecord, Past, Ports, Settings, SocketState, TupleKey};
+use callgate_ebpf_common::{Enrolment, Marker, OriginRecord, Past, Ports, Settings, SocketState, TupleKey};
 
 use crate::RedirectError;
 use crate::pins::Pins;
 
 /// Pinned maps with the sizes of their keys and values. Must say what `ebpf/redirect/src/maps.rs` says.
-const LAYOUT: [(&str, usize, usize); 12] = [
+const LAYOUT: [(&str, usize, usize); 11] = [
     ("SETTINGS", 4, size_of::<Settings>()),
     ("HEARTBEAT", 4, 8),
     ("ENROLMENTS", 8, size_of::<Enrolment>()),
@@ -20,11 +20,10 @@ const LAYOUT: [(&str, usize, usize); 12] = [
     ("STATS", 4, 8),
     ("SOCKETS", 4, size_of::<SocketState>()),
     ("MARKERS", 4, size_of::<Marker>()),
-    ("EXECUTED", 4, size_of::<Executed>()),
 ];
 
 /// Maps that the loader must be told to pin: BTF maps cannot say so themselves.
-pub const PINNED_BY_LOADER: [&str; 3] = ["SOCKETS", "MARKERS", "EXECUTED"];
+pub const PINNED_BY_LOADER: [&str; 2] = ["SOCKETS", "MARKERS"];
 
 /// Refuses pins of another layout: aya opens them unseen, and the programs would read past their ends.
 pub fn check_layout(pins: &Pins) -> Result<(), RedirectError> {

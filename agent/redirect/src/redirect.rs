@@ -302,10 +302,10 @@ impl Redirect {
         self.pins.map("ENROLMENTS")
     }
 
-    /// The pin of the map in which the warden notes what a task executes as it connects.
+    /// Pin of what is stored with a client's socket, to which the warden adds what its task executes.
     #[must_use]
-    pub fn executed_pin(&self) -> PathBuf {
-        self.pins.map("EXECUTED")
+    pub fn sockets_pin(&self) -> PathBuf {
+        self.pins.map("SOCKETS")
     }
 
     /// Where the warden of this instance pins what is its own: removed with every pin of the instance.

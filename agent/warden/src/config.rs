@@ -9,8 +9,8 @@ pub struct Config {
     pub pins: PathBuf,
     /// Pin of the redirect's map of enrolments.
     pub enrolments: PathBuf,
-    /// Pin of the redirect's map in which it reads what a task executes; none: nobody reads it.
-    pub executed: Option<PathBuf>,
+    /// Pin of the redirect's storage with sockets, to which is added what a task executes; none: to no socket.
+    pub client_sockets: Option<PathBuf>,
     /// The enforcement root: a cgroup above every enrolled one. Sockets that were made outside of it are not guarded.
     pub cgroup_root: PathBuf,
     /// What becomes of sockets that the hooks cannot see.

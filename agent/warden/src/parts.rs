@@ -170,8 +170,8 @@ impl Part {
             let Some(config) = config else { continue };
             if map.name() == "ENROLMENTS" {
                 map.reuse_pinned_map(&config.enrolments)?;
-            } else if map.name() == "EXECUTED" {
-                if let Some(pin) = &config.executed {
+            } else if map.name() == "SOCKETS" {
+                if let Some(pin) = &config.client_sockets {
                     map.reuse_pinned_map(pin)?;
                 }
             } else if let Some(name) = SHARED.iter().find(|name| map.name() == **name) {

@@ -59,8 +59,7 @@ pub struct OriginRecord {
     pub executed: Executed,
 }
 
-/// What a task executes as it connects or sends. Map `EXECUTED` (socket storage): the warden's programs write, sockops
-/// and egress copy it into [`OriginRecord`]. Must be `struct executed` of ebpf/warden.
+/// What a task executes as it connects or sends: the warden's programs write. Must be `struct executed` of ebpf/warden.
 ///
 /// All zero: not known.
 #[repr(C)]
@@ -76,7 +75,8 @@ pub struct Executed {
     pub pid: u32,
 }
 
-/// What is remembered with a client's socket. Map `SOCKETS` (socket storage): programs alone read and write.
+/// What is remembered with a client's socket. Map `SOCKETS` (socket storage): programs alone read and write. Must be
+/// `struct socket_state` of ebpf/warden.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SocketState {

@@ -11,7 +11,7 @@ use callgate_ebpf_common::{Address, Phase, Refusal};
 
 use crate::caller::Caller;
 use crate::context::{AF_INET, Attempt, IPPROTO_TCP, IPPROTO_UDP, read};
-use crate::maps::{mark_observed, note_executed, socket_state};
+use crate::maps::{mark_observed, socket_state};
 use crate::report::{PASS, REFUSE, report};
 use crate::{past, question};
 
@@ -95,7 +95,6 @@ fn udp(ctx: &SkBuffContext, sk: *mut bpf_sock) -> bool {
     }
     let phase = unsafe { (*state).phase };
     if phase == Phase::Dns as u32 {
-        note_executed(sk, state);
         return question::leaves(ctx, state);
     }
     phase == Phase::PastDns as u32 && past::asks(ctx)

@@ -8,8 +8,8 @@ use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use callgate_ebpf_common::{
-    Enrolment, Executed, Marker, OriginRecord, Past, Phase, Ports, STATS as STATS_LEN, Settings, SocketState, Stat,
-    TupleKey, Window,
+    Enrolment, Marker, OriginRecord, Past, Phase, Ports, STATS as STATS_LEN, Settings, SocketState, Stat, TupleKey,
+    Window,
 };
 
 #[map]
@@ -38,15 +38,13 @@ pub static STATS: PerCpuArray<u64> = PerCpuArray::pinned(STATS_LEN, 0);
 #[map]
 pub static WINDOW: PerCpuArray<Window> = PerCpuArray::with_max_entries(1, 0);
 
-/// Pinned by the loader: a BTF map cannot say so itself.
+/// Pinned by the loader: a BTF map cannot say so itself. The warden's programs at the enforcement root, which run behind
+/// these at the same hooks, add to it what the task executes.
 #[btf_map]
 pub static SOCKETS: SkStorage<SocketState> = SkStorage::new();
 /// Pinned by the loader.
 #[btf_map]
 pub static MARKERS: SkStorage<Marker> = SkStorage::new();
-/// Pinned by the loader. Written by the warden's programs at the enforcement root, which run at the same hooks.
-#[btf_map]
-pub static EXECUTED: SkStorage<Executed> = SkStorage::new();
 
 #[inline(always)]
 pub fn count(index: u32) {
@@ -79,13 +77,6 @@ pub fn mark_observed(sk: *mut bpf_sock) {
     if !state.is_null() {
         unsafe { (*state).phase = Phase::Observed as u32 };
     }
-}
-
-/// What the warden noted of who connects or sends by this socket goes into its record; nothing: it is not known.
-#[inline(always)]
-pub fn note_executed(sk: *mut bpf_sock, state: *mut SocketState) {
-    let executed: *mut Executed = storage(&EXECUTED, sk, 0);
-    unsafe { (*state).origin.executed = if executed.is_null() { Executed::default() } else { *executed } };
 }
 
 /// Whether a socket is a listener of ours.

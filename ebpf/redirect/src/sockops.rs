@@ -12,7 +12,7 @@ use aya_ebpf::programs::SockOpsContext;
 use callgate_ebpf_common::{Address, OriginRecord, Phase, Stat, TupleKey};
 
 use crate::context::{AF_INET, read};
-use crate::maps::{ORIGINS, count_one, note_executed, socket_state};
+use crate::maps::{ORIGINS, count_one, socket_state};
 use crate::past;
 
 const TCP_CONNECT_CB: u32 = 3;
@@ -54,7 +54,6 @@ fn connecting(ctx: &SockOpsContext) {
     if unsafe { (*state).phase } != Phase::Rewritten as u32 {
         return;
     }
-    note_executed(sk, state);
     let key = key(ctx);
     let recorded = unsafe {
         (*state).origin.stored_ns = bpf_ktime_get_ns();

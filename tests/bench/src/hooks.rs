@@ -55,7 +55,7 @@ impl Guard {
         Ok(Self(Warden::start(&callgate_warden::Config {
             pins: redirect.warden_pins(),
             enrolments: redirect.enrolments_pin(),
-            executed: Some(redirect.executed_pin()),
+            client_sockets: Some(redirect.sockets_pin()),
             cgroup_root: root.to_owned(),
             older: Older::Destroy,
             means: None,

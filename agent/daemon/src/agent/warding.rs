@@ -29,7 +29,7 @@ pub(super) fn start(config: &Config, redirect: &Arc<Redirect>, has_seccomp: bool
     let config = callgate_warden::Config {
         pins: redirect.warden_pins(),
         enrolments: redirect.enrolments_pin(),
-        executed: Some(redirect.executed_pin()),
+        client_sockets: Some(redirect.sockets_pin()),
         cgroup_root: root,
         older: match config.older_sockets {
             OlderSockets::Destroy => Older::Destroy,

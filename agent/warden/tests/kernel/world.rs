@@ -50,7 +50,7 @@ impl World {
         let mut config = Config {
             pins: bpffs.path().join("warden"),
             enrolments: bpffs.path().join("ENROLMENTS"),
-            executed: None,
+            client_sockets: None,
             cgroup_root: root.path().into(),
             older: Older::Destroy,
             means: None,
