@@ -12,6 +12,8 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
+use crate::through::{flushes_through, shuts_through, writes_through};
+
 /// Most bytes that are read ahead. Unit: bytes. Source: the buffer of a relay; four records.
 const AHEAD: usize = 64 << 10;
 
@@ -108,39 +110,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gathered<S> {
     }
 }
 
-/// Writing passes through.
-macro_rules! writes_through {
-    ($name:ident) => {
-        impl<S: AsyncWrite + Unpin> AsyncWrite for $name<S> {
-            fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-                Pin::new(&mut self.stream).poll_write(cx, buf)
-            }
-
-            fn poll_write_vectored(
-                mut self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                bufs: &[io::IoSlice<'_>],
-            ) -> Poll<io::Result<usize>> {
-                Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-            }
-
-            fn is_write_vectored(&self) -> bool {
-                self.stream.is_write_vectored()
-            }
-
-            fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                Pin::new(&mut self.stream).poll_flush(cx)
-            }
-
-            fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                Pin::new(&mut self.stream).poll_shutdown(cx)
-            }
-        }
-    };
+impl<S: AsyncWrite + Unpin> AsyncWrite for Ahead<S> {
+    writes_through!();
+    flushes_through!();
+    shuts_through!();
 }
 
-writes_through!(Ahead);
-writes_through!(Gathered);
+impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
+    writes_through!();
+    flushes_through!();
+    shuts_through!();
+}
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::through::{flushes_through, shuts_through};
+
 /// Bytes of one connection, as seen on the workload's side. Unit: bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
@@ -58,17 +60,8 @@ impl AsyncWrite for Counted {
         result
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
+    flushes_through!();
+    shuts_through!();
 }
 
 impl Counted {

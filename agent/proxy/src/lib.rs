@@ -24,6 +24,7 @@ mod refuse;
 mod relay;
 mod replay;
 mod tally;
+mod through;
 mod tls;
 mod workers;
 

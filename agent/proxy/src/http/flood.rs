@@ -14,6 +14,8 @@ use std::time::Instant;
 use callgate_wire::FrameMeter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::through::{flushes_through, shuts_through};
+
 /// Idle frames that a connection may send at once. Source: ten times what a gRPC client with 1,000 open calls sends
 /// when all of them are cancelled.
 const BURST: f64 = 10_000.0;
@@ -92,15 +94,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         Poll::Ready(Ok(sent))
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
+    flushes_through!();
+    shuts_through!();
 }

@@ -1,18 +1,16 @@
 //! The workload: takes one command a line, answers one line, `N ok …` or `N errno E`.
 #![allow(unsafe_code, reason = "a disconnect, connect() to AF_UNSPEC, has no safe interface")]
 
-use std::io::{self, BufRead as _, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use callgate_harness::client::serve;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-
-/// First argument that makes the test binary a client.
-pub const FLAG: &str = "--client";
 
 /// Longest wait for anything. A client that waits longer has failed.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -20,16 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Until stdin ends.
 pub fn main() -> ExitCode {
     let mut kept = Vec::new();
-    for line in io::stdin().lock().lines().map_while(Result::ok) {
-        let words: Vec<&str> = line.split(' ').collect();
-        let [number, command @ ..] = words.as_slice() else { continue };
-        let answer = match run(command, &mut kept) {
-            Ok(text) => format!("{number} ok {text}"),
-            Err(error) => format!("{number} errno {}", error.raw_os_error().unwrap_or(-1)),
-        };
-        println!("{answer}");
-    }
-    ExitCode::SUCCESS
+    serve(|command| run(command, &mut kept))
 }
 
 fn run(command: &[&str], kept: &mut Vec<Socket>) -> io::Result<String> {

@@ -8,16 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use callgate_harness::{Place, Running, TempBpffs, TestCgroup};
+use anyhow::{Context as _, Result, bail};
+pub use callgate_harness::Client;
+use callgate_harness::{Place, TempBpffs, TestCgroup};
 use callgate_model::{CgroupId, Mode, NetnsCookie, Origin};
 use callgate_redirect::{Config, Listeners, NetnsRef, NetnsSockets, Redirect};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-use crate::client;
-
-/// Longest wait for an answer of a client. The longest churn of a short run takes a tenth of it.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Everything of one case; goes away with it. Fields are dropped in this order.
 pub struct World {
@@ -190,58 +186,6 @@ pub fn shown(origin: Option<Origin>) -> String {
     let Some(o) = origin else { return "none\n".into() };
     let (to, pid, uid) = (o.destination, o.pid, o.uid);
     format!("{to} pid={pid} uid={uid} enrolled={} cgroup={} netns={}\n", o.enrolled, o.cgroup, o.netns.0)
-}
-
-/// A process in the cgroup under test.
-pub struct Client {
-    running: Running,
-    asked: u32,
-}
-
-impl Client {
-    pub fn start(place: &Place) -> Result<Self> {
-        let mut command = place.command(std::env::current_exe()?);
-        command.arg(client::FLAG);
-        Ok(Self { running: Running::start(command)?, asked: 0 })
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.running.pid()
-    }
-
-    /// Gives a command and does not wait.
-    pub fn tell(&mut self, command: &str) -> Result<u32> {
-        self.asked += 1;
-        self.running.write(&format!("{} {command}\n", self.asked))?;
-        Ok(self.asked)
-    }
-
-    /// Waits for the answer to the `number`th command.
-    pub fn answer(&self, number: u32) -> Result<String> {
-        let prefix = format!("{number} ");
-        let line = self.running.line(PATIENCE, |line| line.starts_with(&prefix))?;
-        Ok(line.strip_prefix(&prefix).unwrap_or_default().to_owned())
-    }
-
-    /// `ok …` or `errno N`.
-    pub fn ask(&mut self, command: &str) -> Result<String> {
-        let number = self.tell(command)?;
-        self.answer(number)
-    }
-
-    /// What follows `ok`.
-    pub fn ok(&mut self, command: &str) -> Result<String> {
-        let answer = self.ask(command)?;
-        let rest = answer.strip_prefix("ok").with_context(|| format!("`{command}`: {answer}"))?;
-        Ok(rest.trim_start().to_owned())
-    }
-
-    /// That a command fails with this errno.
-    pub fn refused(&mut self, command: &str, errno: i32) -> Result<()> {
-        let answer = self.ask(command)?;
-        ensure!(answer == format!("errno {errno}"), "`{command}`: {answer}, expected errno {errno}");
-        Ok(())
-    }
 }
 
 /// The value of `key=…` in a client's or the proxy's line.

@@ -1,6 +1,6 @@
 //! The workload: takes one command a line, answers one line, `N ok …` or `N errno E`. Sockets are kept, by number.
 
-use std::io::{self, BufRead as _, IoSlice, IoSliceMut, Read as _, Write as _};
+use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use callgate_harness::client::serve;
 use rustix::net::sockopt::set_socket_reuseaddr;
 use rustix::net::{
     AddressFamily, Protocol, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -18,22 +19,10 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 
 use crate::odd_calls;
 
-/// First argument that makes the test binary a client.
-pub const FLAG: &str = "--client";
-
 /// Until stdin ends.
 pub fn main() -> ExitCode {
     let mut kept = Vec::new();
-    for line in io::stdin().lock().lines().map_while(Result::ok) {
-        let words: Vec<&str> = line.split(' ').collect();
-        let [number, command @ ..] = words.as_slice() else { continue };
-        let answer = match run(command, &mut kept) {
-            Ok(text) => format!("{number} ok {text}"),
-            Err(error) => format!("{number} errno {}", error.raw_os_error().unwrap_or(-1)),
-        };
-        println!("{answer}");
-    }
-    ExitCode::SUCCESS
+    serve(|command| run(command, &mut kept))
 }
 
 fn run(command: &[&str], kept: &mut Vec<OwnedFd>) -> io::Result<String> {

@@ -60,7 +60,7 @@ fn entering() -> Result<()> {
     let ways = ways(&mut client, &sink)?;
     client.ok(&format!("move {}", world.inside.display()))?;
     for Way { socket, command, to } in &ways {
-        client.refused(&format!("{command} {socket} {to}"), &[libc::EPERM])?;
+        client.refused(&format!("{command} {socket} {to}"), libc::EPERM)?;
         let (pid, shown) = (client.pid(), to.replace("::ffff:", "").replace("[127.0.0.1]", "127.0.0.1"));
         let event = world.event(|event| event.event == KernelEvent::Foreign)?;
         ensure!(event.destination == shown && event.pid == pid && !event.observed, "{event:?}, sent to {to}");
@@ -76,7 +76,7 @@ fn handed_in() -> Result<()> {
     let mut client = world.client(&world.inside)?;
     for Way { socket, command, to } in ways(&mut helper, &sink)? {
         let received = hand_over(&mut helper, &socket, &mut client, &world.config.pins)?;
-        client.refused(&format!("{command} {received} {to}"), &[libc::EPERM])?;
+        client.refused(&format!("{command} {received} {to}"), libc::EPERM)?;
     }
     nothing_arrived(&sink)
 }

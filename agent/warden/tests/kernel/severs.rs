@@ -76,10 +76,10 @@ fn destroys_every_kind() -> Result<()> {
         ensure!(done.destroyed.iter().filter(|one| one.destination == tcp4).count() == 2, "{done:?}");
         ensure!(done.destroyed.iter().all(|one| one.netns != NetnsCookie(0)), "{done:?}");
         for socket in sockets {
-            client.refused(&format!("send {socket}"), GONE)?;
-            client.refused(&format!("send {socket}"), GONE)?;
+            client.refused_by(&format!("send {socket}"), GONE)?;
+            client.refused_by(&format!("send {socket}"), GONE)?;
         }
-        client.refused(&format!("sendto {unconnected} {}", sink.udp4.local_addr()?), &[libc::ECONNABORTED])?;
+        client.refused(&format!("sendto {unconnected} {}", sink.udp4.local_addr()?), libc::ECONNABORTED)?;
     }
     Ok(())
 }
@@ -93,7 +93,7 @@ fn destroys_below() -> Result<()> {
     let sockets = all_kinds(&mut client, &mut sink)?;
     severed(&world, sockets.len(), 0)?;
     for socket in sockets {
-        client.refused(&format!("send {socket}"), GONE)?;
+        client.refused_by(&format!("send {socket}"), GONE)?;
     }
     Ok(())
 }
@@ -148,7 +148,7 @@ fn not_fooled_by_ports() -> Result<()> {
     let out = client.ok(&format!("from 127.0.0.2:{port} {to}"))?;
     sink.accept(false)?;
     severed(&world, 1, 1)?;
-    client.refused(&format!("send {out}"), GONE)?;
+    client.refused_by(&format!("send {out}"), GONE)?;
     client.ok(&format!("send {accepted}"))?;
     Ok(())
 }
@@ -167,7 +167,7 @@ fn other_namespaces() -> Result<()> {
         severed(&world, sockets.len() + in_this.len(), 0)?;
         for (client, sockets) in [(&mut client, sockets), (&mut second, in_this)] {
             for socket in sockets {
-                client.refused(&format!("send {socket}"), GONE)?;
+                client.refused_by(&format!("send {socket}"), GONE)?;
             }
         }
     }
@@ -189,7 +189,7 @@ fn namespaces_of_descriptors() -> Result<()> {
     world.enrol(ENFORCE)?;
     let done = world.sever()?;
     ensure!(done.unseen.is_empty(), "{done:?}");
-    keeper.refused(&format!("send {kept}"), GONE)
+    keeper.refused_by(&format!("send {kept}"), GONE)
 }
 
 /// Gives a socket of one client to another; its number there.

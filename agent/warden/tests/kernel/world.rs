@@ -8,12 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use callgate_harness::{Place, Running, TempBpffs, TestCgroup, eventually};
+pub use callgate_harness::Client;
+use callgate_harness::{Place, TempBpffs, TestCgroup, eventually};
 use callgate_model::{CgroupId, KernelDenial, KernelEvent};
 use callgate_warden::{Answer, Config, Events, Means, Older, Severed, Warden};
 use libbpf_rs::{MapCore as _, MapFlags, MapHandle, MapType, libbpf_sys};
-
-use crate::client;
 
 /// Longest wait for anything.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -142,76 +141,6 @@ fn enrolments_map(pin: &Path) -> Result<MapHandle> {
 
 /// Both means of destroying.
 pub const MEANS: [Means; 2] = [Means::Kernel, Means::Diag];
-
-/// A process in a cgroup under test.
-pub struct Client {
-    pub running: Running,
-    asked: u32,
-}
-
-impl Client {
-    pub fn start(place: &Place) -> Result<Self> {
-        let mut command = place.command(std::env::current_exe()?);
-        command.arg(client::FLAG);
-        let mut client = Self { running: Running::start(command)?, asked: 0 };
-        client.ok("pid")?;
-        Ok(client)
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.running.pid()
-    }
-
-    /// Gives a command and does not wait.
-    pub fn tell(&mut self, command: &str) -> Result<u32> {
-        self.asked += 1;
-        self.running.write(&format!("{} {command}\n", self.asked))?;
-        Ok(self.asked)
-    }
-
-    /// Waits for the answer to the `number`th command.
-    pub fn answer(&self, number: u32) -> Result<String> {
-        let prefix = format!("{number} ");
-        let line = self.running.line(PATIENCE, |line| line.starts_with(&prefix))?;
-        Ok(line.strip_prefix(&prefix).unwrap_or_default().to_owned())
-    }
-
-    /// `ok …` or `errno N`.
-    pub fn ask(&mut self, command: &str) -> Result<String> {
-        let number = self.tell(command)?;
-        self.answer(number)
-    }
-
-    /// What follows `ok`.
-    pub fn ok(&mut self, command: &str) -> Result<String> {
-        let answer = self.ask(command)?;
-        let rest = answer.strip_prefix("ok").with_context(|| format!("`{command}`: {answer}"))?;
-        Ok(rest.trim_start().to_owned())
-    }
-
-    /// That a command fails with one of these.
-    pub fn refused(&mut self, command: &str, errnos: &[i32]) -> Result<()> {
-        let answer = self.ask(command)?;
-        ensure!(
-            errnos.iter().any(|errno| answer == format!("errno {errno}")),
-            "`{command}`: {answer}, expected {errnos:?}"
-        );
-        Ok(())
-    }
-
-    /// That a command ends the process by SIGKILL.
-    pub fn dies_of(&mut self, command: &str) -> Result<()> {
-        self.tell(command)?;
-        self.dies()
-    }
-
-    pub fn dies(&mut self) -> Result<()> {
-        let status = self.running.wait(PATIENCE)?;
-        let signal = std::os::unix::process::ExitStatusExt::signal(&status);
-        ensure!(signal == Some(9), "ended with {status}, and said: {}", self.running.stdout());
-        Ok(())
-    }
-}
 
 /// Something to talk to: TCP and UDP, on IPv4 and IPv6, of the test's own network namespace.
 pub struct Sink {
