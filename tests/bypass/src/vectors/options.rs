@@ -3,6 +3,8 @@
 use std::io;
 use std::net::IpAddr;
 
+use socket2::Socket;
+
 use super::dial::{ask, datagram, stream, throw};
 use crate::vector::{Agent, Way};
 use crate::{Order, Said, Vector, sys};
@@ -188,7 +190,9 @@ fn reuseport(order: &Order, _: i64) -> io::Result<Said> {
         let socket = sys::socket(family, libc::SOCK_STREAM, 0)?;
         socket.set_reuse_port(true)?;
         match socket.bind(&(*at).into()).and_then(|()| socket.listen(16)) {
-            Ok(()) => return Ok(Said::Breached("it listens on the gate's port".into())),
+            Ok(()) if !order.inside => return Ok(Said::Breached("it listens on the gate's port".into())),
+            // The gate is not there, so the agent is dead.
+            Ok(()) => return given(order, &[socket]),
             Err(error) => refused = Some(error),
         }
     }
@@ -203,13 +207,20 @@ fn reuseport_before(order: &Order, _: i64) -> io::Result<Said> {
         let socket = sys::socket(family, libc::SOCK_STREAM, 0)?;
         socket.set_reuse_port(true)?;
         if socket.bind(&(*at).into()).and_then(|()| socket.listen(16)).is_ok() {
-            socket.set_nonblocking(true)?;
             listeners.push(socket);
         }
     }
+    given(order, &listeners)
+}
+
+/// Whether anybody is sent to these listeners at the gate's port.
+fn given(order: &Order, listeners: &[Socket]) -> io::Result<Said> {
     let asked = stream(order)?.connect(&order.canary().into());
-    if listeners.iter().any(|listener| listener.accept().is_ok()) {
-        return Ok(Said::Breached("a redirected connection came to its own listener".into()));
+    for listener in listeners {
+        listener.set_nonblocking(true)?;
+        if listener.accept().is_ok() {
+            return Ok(Said::Breached("a redirected connection came to its own listener".into()));
+        }
     }
     asked?;
     ask(order, &stream(order)?, order.canary())
