@@ -144,7 +144,7 @@ fn come_and_go() -> Result<()> {
         let guests = guests.collect::<Result<Vec<_>>>()?;
         let wanted = guests.len();
         eventually("a listener in each", SOON, || (held(pid).ok()?.namespaces == wanted).then_some(()))?;
-        ensure!(registered(&site)? == wanted + 1, "{} registered", registered(&site)?);
+        eventually("each registered", SOON, || (registered(&site).ok()? == wanted + 1).then_some(()))?;
         ensure!(connect(&guests[0].cgroup, &guests[0].netns)? == "0");
         for guest in guests {
             guest.ends()?;
