@@ -2,6 +2,7 @@
 
 mod dns;
 mod enroll;
+mod kubernetes;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 pub use dns::DnsConfig;
 pub use enroll::{EnrollEntry, What};
+pub use kubernetes::KubernetesConfig;
 
 /// Where `callgate-agent` keeps its state unless told otherwise.
 pub const STATE_DIR: &str = "/var/lib/callgate";
@@ -79,6 +81,8 @@ pub struct Config {
     pub issuer: Vec<IssuerConfig>,
     /// Cgroups that are enrolled, at start or as they come.
     pub enroll: Vec<EnrollEntry>,
+    /// The cluster whose labels enrol pods of this node; none: no cluster is asked.
+    pub kubernetes: Option<KubernetesConfig>,
     /// Below this cgroup nothing goes out that is neither enrolled nor exempt; none: what is not enrolled is untouched.
     pub strict: Option<PathBuf>,
     /// What [`Config::strict`] leaves alone; see [`Config::exempt`].
@@ -205,6 +209,7 @@ impl Default for Config {
             netlink: Answer::Refuse,
             net_raw: Answer::Report,
             node: None,
+            kubernetes: None,
             collector: None,
             collector_tls: None,
             metrics_listen: None,
