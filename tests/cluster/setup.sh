@@ -80,7 +80,7 @@ unpack_source() {
     --option "Dir::State::Lists=$BUILD/lists" --option Dir::Cache::pkgcache= --option Dir::Cache::srcpkgcache=)
   apt update "${lists[@]}"
   apt source --download-only "${lists[@]}" kubernetes
-  tar -xzf "kubernetes_$KUBERNETES"*.orig.tar.gz
+  tar -xzf kubernetes_*"really$KUBERNETES.orig.tar.gz"
   # The reflect2 in it crashes with Go 1.18 and later: Debian's package of a newer one in its place.
   local vendored=$BUILD/source/kubernetes-$KUBERNETES/vendor/github.com/modern-go/reflect2
   rm -f "$vendored"/*.go "$vendored"/*.s

@@ -7,6 +7,7 @@ mod bypass;
 mod ci;
 mod demo;
 mod exec;
+mod image;
 mod paths;
 mod setup;
 mod steps;
@@ -41,6 +42,8 @@ enum Task {
     Bench(bench::Options),
     /// Try to reach something from an enrolled cgroup without passing the gate, in every known way.
     Bypass(bypass::Options),
+    /// Make container images of the agent, the collector and the command line, without a registry.
+    Image(image::Options),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::main(),
         Task::Bench(options) => bench::main(&options),
         Task::Bypass(options) => bypass::main(&options),
+        Task::Image(options) => image::main(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
