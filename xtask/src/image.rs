@@ -85,6 +85,8 @@ pub struct Options {
 
 /// What was made of one image.
 pub struct Built {
+    /// The image's.
+    pub name: &'static str,
     /// `localhost/callgate-agent:0.1.0`.
     pub reference: String,
     /// The archive that holds it.
@@ -102,9 +104,9 @@ pub fn main(options: &Options) -> Result<()> {
 }
 
 impl Options {
-    /// Quickly, as tests want them.
-    pub fn of(profile: Profile) -> Options {
-        Options { profile, prefix: "localhost".to_owned(), tag: None, out: None }
+    /// As another task wants them.
+    pub fn of(profile: Profile, prefix: &str) -> Options {
+        Options { profile, prefix: prefix.to_owned(), tag: None, out: None }
     }
 }
 
@@ -129,7 +131,7 @@ pub fn run(options: &Options, steps: &mut Steps) -> Result<Vec<Built>> {
             Ok(bytes.len())
         })?;
         steps.note(format!("{:.1} MB", size as f64 / 1e6));
-        all.push(Built { reference, archive });
+        all.push(Built { name: image.name, reference, archive });
     }
     Ok(all)
 }

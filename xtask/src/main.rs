@@ -8,6 +8,7 @@ mod ci;
 mod demo;
 mod exec;
 mod image;
+mod k8s;
 mod paths;
 mod setup;
 mod steps;
@@ -44,6 +45,8 @@ enum Task {
     Bypass(bypass::Options),
     /// Make container images of the agent, the collector and the command line, without a registry.
     Image(image::Options),
+    /// Try Callgate in a real Kubernetes: the cluster of KUBECONFIG, else one that is made on this machine.
+    K8s(k8s::Options),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::main(&options),
         Task::Bypass(options) => bypass::main(&options),
         Task::Image(options) => image::main(&options),
+        Task::K8s(options) => k8s::main(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -25,8 +25,7 @@ pub fn of(image: &Image, tree: &Tree, reference: &str, origin: &Origin) -> Resul
         "config": config,
         "layers": [layer],
     });
-    let mut manifest =
-        blob(&mut archive, serde_json::to_vec(&manifest)?, "application/vnd.oci.image.manifest.v1+json");
+    let mut manifest = blob(&mut archive, serde_json::to_vec(&manifest)?, "application/vnd.oci.image.manifest.v1+json");
     manifest["platform"] = json!({ "architecture": architecture(), "os": "linux" });
     let tag = reference.rsplit(':').next();
     // containerd takes the first name, others the second.

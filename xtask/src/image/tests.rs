@@ -118,7 +118,9 @@ fn the_bill_names_crates_and_packages_and_no_tools_of_tests() {
 
     let tokio = of("tokio").expect("the agent is made of tokio");
     let digest = tokio["hashes"][0]["content"].as_str().unwrap();
-    assert!(paths::repository().is_ok_and(|root| fs::read_to_string(root.join("Cargo.lock")).unwrap().contains(digest)));
+    assert!(
+        paths::repository().is_ok_and(|root| fs::read_to_string(root.join("Cargo.lock")).unwrap().contains(digest))
+    );
     assert!(tokio["licenses"][0]["expression"].as_str().unwrap().contains("MIT"));
     assert!(of("aya-ebpf").is_some(), "the kernel programs are part of the agent");
     assert!(of("libc6").unwrap()["purl"].as_str().unwrap().starts_with("pkg:deb/debian/libc6@"));
