@@ -11,11 +11,18 @@ count=${1:-1}
 
 ready_nodes() { "$HERE/kubectl.sh" get nodes --no-headers 2>/dev/null | grep -c ' Ready ' || true; }
 are_ready() { [ "$(ready_nodes)" = "$1" ]; }
+# The API server calls a node ready for 40 s after its end.
+all_live() {
+  local file
+  for file in "$RUN"/control-plane/*.pid "$RUN"/n*/pid; do
+    lives "$file" || return 1
+  done
+}
 said() { printf '%6d ms  %s\n' $(($(date +%s%3N) - begun)) "$1"; }
 
 if [ -e "/run/netns/$CONTROL_NETNS" ]; then
   made=$(nodes | wc -l)
-  [ -f "$PKI/admin.kubeconfig" ] && are_ready "$made" || fail "a lab is up, but not well, or another's: down.sh first"
+  { all_live && are_ready "$made"; } || fail "a lab is up, but not well, or another's: down.sh first"
   [ "$made" -ge "$count" ] || fail "a lab of $made nodes is up: down.sh first"
   echo "up already: $made nodes"
   exit
