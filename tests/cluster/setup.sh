@@ -160,7 +160,8 @@ if ! has_programs || [ ! -x "$LAB/root/usr/bin/containerd" ]; then
   unpack_source
   build_programs
 fi
-[ -f "$LAB/images/busybox.tar" ] || build_images
+# Also when a source was changed since.
+[ -z "$(find "$HERE/images" -newer "$LAB/images/busybox.tar" 2>&1)" ] || build_images
 # The module cache is read-only in places.
 [ ! -d "$BUILD" ] || { chmod -R u+w "$BUILD" && rm -rf "$BUILD"; }
 said "the lab's programs are in $LAB"

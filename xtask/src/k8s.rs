@@ -2,8 +2,10 @@
 //!
 //! Where no cluster can be had it fails: nothing passes unseen. A new step is a file of `k8s/` and a line in [`STEPS`].
 
+mod agent;
 mod cluster;
 mod doctor;
+mod labels;
 mod pod;
 mod version;
 
@@ -16,7 +18,7 @@ use crate::{paths, setup};
 use cluster::Cluster;
 
 /// What is done in the cluster, in this order.
-const STEPS: &[Step] = &[version::STEP, doctor::STEP];
+const STEPS: &[Step] = &[version::STEP, doctor::STEP, labels::STEP];
 
 /// One of them.
 struct Step {

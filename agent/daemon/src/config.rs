@@ -46,7 +46,7 @@ pub struct Config {
     pub netlink: Answer,
     /// What becomes of a workload with processes that hold CAP_NET_RAW.
     pub net_raw: Answer,
-    /// Name of this node in records; none: the host name.
+    /// Name of this node in records; none: its name in the cluster, else the host name.
     pub node: Option<String>,
     /// Collector: `https://HOST:PORT`, `http://ADDRESS:PORT` (loopback only) or `unix:PATH`. None: records stay in the
     /// spool.
@@ -293,11 +293,14 @@ impl Config {
         Duration::from_millis(self.stale_after_ms)
     }
 
-    /// This node's name: configured, or the host's.
+    /// This node's name: configured, or the cluster's, or the host's.
     #[must_use]
     pub fn node_name(&self) -> String {
-        let name =
-            self.node.clone().unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+        let name = self
+            .node
+            .clone()
+            .or_else(|| self.named_by_cluster())
+            .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
         let fit: String =
             name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
         if fit.is_empty() { "node".into() } else { fit }

@@ -1,4 +1,4 @@
-/* tcpget ADDRESS PORT — HTTP/1.0 `GET /` over IPv4, without names: glibc's resolver cannot be linked statically, and
+/* tcpget ADDRESS PORT [PATH] — HTTP/1.1 `GET PATH` over IPv4, without names: glibc's resolver cannot be linked statically, and
  * busybox-static's wget crashes in it. */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -9,17 +9,19 @@
 #include <unistd.h>
 
 int main(int count, char **words) {
-  static const char request[] = "GET / HTTP/1.0\r\n\r\n";
   struct sockaddr_in to = {.sin_family = AF_INET};
   struct timeval limit = {.tv_sec = 3};
-  char buffer[4096];
+  char buffer[4096], request[1024];
   ssize_t got;
-  int fd;
+  int fd, length;
 
-  if (count != 3 || inet_pton(AF_INET, words[1], &to.sin_addr) != 1) {
-    fprintf(stderr, "usage: tcpget ADDRESS PORT\n");
+  if (count < 3 || count > 4 || inet_pton(AF_INET, words[1], &to.sin_addr) != 1) {
+    fprintf(stderr, "usage: tcpget ADDRESS PORT [PATH]\n");
     return 2;
   }
+  length = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s:%s\r\nConnection: close\r\n\r\n",
+                    count == 4 ? words[3] : "/", words[1], words[2]);
+  if (length >= (int)sizeof request) return 2;
   to.sin_port = htons(atoi(words[2]));
   fd = socket(AF_INET, SOCK_STREAM, 0);
   setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
@@ -28,7 +30,7 @@ int main(int count, char **words) {
     printf("connect: %s\n", strerror(errno));
     return 1;
   }
-  if (write(fd, request, sizeof request - 1) < 0) return 1;
+  if (write(fd, request, length) < 0) return 1;
   while ((got = read(fd, buffer, sizeof buffer)) > 0) fwrite(buffer, 1, got, stdout);
   return got < 0;
 }

@@ -50,9 +50,17 @@ fn pod(name: &str, image: &str, command: &[&str]) -> Value {
                 "imagePullPolicy": "IfNotPresent",
                 "command": command,
                 "securityContext": { "privileged": true, "readOnlyRootFilesystem": true },
-                "volumeMounts": [{ "name": "bpf", "mountPath": "/sys/fs/bpf" }],
+                "volumeMounts": [
+                    { "name": "bpf", "mountPath": "/sys/fs/bpf" },
+                    { "name": "run", "mountPath": "/run/callgate" },
+                    { "name": "state", "mountPath": "/var/lib/callgate" },
+                ],
             }],
-            "volumes": [{ "name": "bpf", "hostPath": { "path": "/sys/fs/bpf" } }],
+            "volumes": [
+                { "name": "bpf", "hostPath": { "path": "/sys/fs/bpf" } },
+                { "name": "run", "emptyDir": {} },
+                { "name": "state", "emptyDir": {} },
+            ],
         },
     })
 }

@@ -31,9 +31,14 @@ impl Config {
     /// What the cluster calls this node.
     #[must_use]
     pub fn cluster_node(&self) -> String {
-        let configured = self.kubernetes.as_ref().and_then(|kubernetes| kubernetes.node.clone());
+        self.named_by_cluster().unwrap_or_else(|| self.node_name())
+    }
+
+    /// The same, if the configuration names a cluster and somebody says it.
+    pub(super) fn named_by_cluster(&self) -> Option<String> {
+        let kubernetes = self.kubernetes.as_ref()?;
         let told = || std::env::var(NODE_NAME).ok().filter(|name| !name.is_empty());
-        configured.or_else(told).unwrap_or_else(|| self.node_name())
+        kubernetes.node.clone().or_else(told)
     }
 }
 
