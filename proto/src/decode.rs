@@ -213,8 +213,16 @@ impl From<v1::Process> for model::Process {
                 unit: placement.unit,
                 pod_uid: placement.pod_uid,
                 container_id: placement.container_id,
+                pod: placement.pod.map(Into::into),
             }),
         }
+    }
+}
+
+impl From<v1::Pod> for model::Pod {
+    fn from(pod: v1::Pod) -> Self {
+        let v1::Pod { namespace, name, service_account, container, image, group, labels } = pod;
+        Self { namespace, name, service_account, container, image, group, labels: labels.into_iter().collect() }
     }
 }
 

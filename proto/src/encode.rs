@@ -211,8 +211,16 @@ impl From<model::Process> for v1::Process {
                 unit: process.placement.unit,
                 pod_uid: process.placement.pod_uid,
                 container_id: process.placement.container_id,
+                pod: process.placement.pod.map(Into::into),
             }),
         }
+    }
+}
+
+impl From<model::Pod> for v1::Pod {
+    fn from(pod: model::Pod) -> Self {
+        let model::Pod { namespace, name, service_account, container, image, group, labels } = pod;
+        Self { namespace, name, service_account, container, image, group, labels: labels.into_iter().collect() }
     }
 }
 

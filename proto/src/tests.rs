@@ -17,6 +17,15 @@ fn process() -> Process {
             unit: "a.service".into(),
             pod_uid: "p".into(),
             container_id: "c".into(),
+            pod: Some(Pod {
+                namespace: "shop".into(),
+                name: "web-0".into(),
+                service_account: "web".into(),
+                container: "app".into(),
+                image: "shop/web:7".into(),
+                group: "payments".into(),
+                labels: [("app".to_owned(), "web".to_owned())].into(),
+            }),
         },
     }
 }

@@ -7,6 +7,8 @@ mod bypass;
 mod ci;
 mod demo;
 mod exec;
+mod image;
+mod k8s;
 mod paths;
 mod setup;
 mod steps;
@@ -41,6 +43,10 @@ enum Task {
     Bench(bench::Options),
     /// Try to reach something from an enrolled cgroup without passing the gate, in every known way.
     Bypass(bypass::Options),
+    /// Make container images of the agent, the collector and the command line, without a registry.
+    Image(image::Options),
+    /// Try Callgate in a real Kubernetes: the cluster of KUBECONFIG, else one that is made on this machine.
+    K8s(k8s::Options),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +58,8 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::main(),
         Task::Bench(options) => bench::main(&options),
         Task::Bypass(options) => bypass::main(&options),
+        Task::Image(options) => image::main(&options),
+        Task::K8s(options) => k8s::main(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -70,7 +70,7 @@ fn is_allowed(text: &str, number: usize, rule: &str) -> bool {
 }
 
 /// What `cargo metadata` says of the whole tree.
-fn metadata(repository: &Path) -> Result<serde_json::Value> {
+pub fn metadata(repository: &Path) -> Result<serde_json::Value> {
     let words = ["metadata", "--format-version", "1", "--locked", "--offline"];
     let text = exec::output(exec::cargo().current_dir(repository).args(words))?;
     Ok(serde_json::from_str(&text)?)

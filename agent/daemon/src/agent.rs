@@ -7,6 +7,7 @@
 
 mod attesting;
 mod capable;
+mod cluster;
 mod enrolling;
 mod following;
 mod health;
@@ -54,6 +55,7 @@ use crate::policy_source::Policies;
 use crate::spool::{self, Opened, spool_dir};
 use crate::{kernel_events, observe};
 use attesting::LinksMissing;
+use cluster::Joined;
 use following::Found;
 use past::WentPast;
 use spaces::Spaces;
@@ -114,6 +116,8 @@ pub struct Agent {
     /// Names the spool that is written.
     slot: String,
     found: Mutex<Found>,
+    /// None: the configuration names no cluster.
+    joined: Option<Joined>,
     stopping: CancellationToken,
     metrics_address: Option<SocketAddr>,
     metrics_listener: Option<OwnedFd>,
@@ -149,6 +153,7 @@ impl Agent {
         let metrics = Metrics::register(&mut registry);
         let resolver = Resolver::new(config.dns.settings()?).context("in the config: `[dns]`")?;
         resolver.register(&mut registry);
+        let joined = Joined::new(&config).await?;
         let issuers = Arc::new(Issuers::new(&config.issuer).context("in the config: `[[issuer]]`")?);
         let gate = Arc::new(Gate {
             ground: Arc::clone(&ground) as Arc<dyn callgate_proxy::Ground>,
@@ -159,6 +164,7 @@ impl Agent {
             masks: Masks::new(config.detectors()?, Some(pseudonym_key(&config.state_dir)?)),
             issuers,
             attestor: Arc::new(Attestor::new()),
+            pods: joined.as_ref().map(|joined| Arc::clone(&joined.pods)),
             recorder: recorder.clone(),
             names: Names::new(DeclaredServices::new(
                 config.service.iter().map(|service| (service.name.clone(), service.addresses.clone())),
@@ -209,6 +215,7 @@ impl Agent {
             handing_over: Mutex::default(),
             slot,
             found: Mutex::default(),
+            joined,
             stopping,
             metrics_address,
             metrics_listener: metrics_listener
@@ -365,6 +372,7 @@ impl Agent {
         tokio::spawn(Arc::clone(self).look_after());
         tokio::spawn(Arc::clone(self).attest_links());
         tokio::spawn(Arc::clone(self).tell_of_past());
+        self.follow_cluster();
         if let Some(listener) = metrics {
             let agent = Arc::downgrade(self);
             let ready: observe::Readiness = Arc::new(move || {

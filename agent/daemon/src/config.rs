@@ -2,6 +2,7 @@
 
 mod dns;
 mod enroll;
+mod kubernetes;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 pub use dns::DnsConfig;
 pub use enroll::{EnrollEntry, What};
+pub use kubernetes::KubernetesConfig;
 
 /// Where `callgate-agent` keeps its state unless told otherwise.
 pub const STATE_DIR: &str = "/var/lib/callgate";
@@ -44,7 +46,7 @@ pub struct Config {
     pub netlink: Answer,
     /// What becomes of a workload with processes that hold CAP_NET_RAW.
     pub net_raw: Answer,
-    /// Name of this node in records; none: the host name.
+    /// Name of this node in records; none: its name in the cluster, else the host name.
     pub node: Option<String>,
     /// Collector: `https://HOST:PORT`, `http://ADDRESS:PORT` (loopback only) or `unix:PATH`. None: records stay in the
     /// spool.
@@ -79,6 +81,8 @@ pub struct Config {
     pub issuer: Vec<IssuerConfig>,
     /// Cgroups that are enrolled, at start or as they come.
     pub enroll: Vec<EnrollEntry>,
+    /// The cluster whose labels enrol pods of this node; none: no cluster is asked.
+    pub kubernetes: Option<KubernetesConfig>,
     /// Below this cgroup nothing goes out that is neither enrolled nor exempt; none: what is not enrolled is untouched.
     pub strict: Option<PathBuf>,
     /// What [`Config::strict`] leaves alone; see [`Config::exempt`].
@@ -205,6 +209,7 @@ impl Default for Config {
             netlink: Answer::Refuse,
             net_raw: Answer::Report,
             node: None,
+            kubernetes: None,
             collector: None,
             collector_tls: None,
             metrics_listen: None,
@@ -288,11 +293,14 @@ impl Config {
         Duration::from_millis(self.stale_after_ms)
     }
 
-    /// This node's name: configured, or the host's.
+    /// This node's name: configured, or the cluster's, or the host's.
     #[must_use]
     pub fn node_name(&self) -> String {
-        let name =
-            self.node.clone().unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+        let name = self
+            .node
+            .clone()
+            .or_else(|| self.named_by_cluster())
+            .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
         let fit: String =
             name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
         if fit.is_empty() { "node".into() } else { fit }

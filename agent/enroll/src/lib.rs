@@ -3,7 +3,8 @@
 //! - [`Roster`]: from a cgroup's id to its workload, read at each connection.
 //! - [`Enrolment`]: the state file of one enrolment; [`sweep`] finds those whose owner died.
 //! - [`Rule`]: which cgroups the configuration enrols by themselves, one kind a file: [`Pattern`], [`UnitName`],
-//!   [`Containers`]; [`TreeWatch`] says which cgroups come and go.
+//!   [`Containers`],
+//!   [`Pods`]; [`TreeWatch`] says which cgroups come and go.
 //! - [`cgroup`]: making, killing and removing cgroups.
 //!
 //! Never touches eBPF: attaching and detaching is `callgate-redirect`'s.
@@ -15,6 +16,7 @@ mod name;
 mod owner;
 mod pattern;
 mod peer;
+pub mod pods;
 mod roster;
 mod rule;
 mod state;
@@ -28,8 +30,9 @@ pub use name::{NameError, NameTemplate};
 pub use owner::Owner;
 pub use pattern::{Pattern, PatternError};
 pub use peer::peer_is_enrolled;
+pub use pods::Pods;
 pub use roster::Roster;
-pub use rule::{Rule, Source};
+pub use rule::{Class, Rule, Source};
 pub use state::Enrolment;
 pub use sweep::{Stale, sweep};
 pub use unit::{UnitError, UnitName};

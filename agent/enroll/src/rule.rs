@@ -1,10 +1,11 @@
 //! What the configuration enrols by itself, as cgroups come: one rule an entry, one kind of source a file.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use callgate_model::{FailMode, Mode, WorkloadName};
 
-use crate::{Containers, EnrollError, NameTemplate, Pattern, UnitName};
+use crate::{Containers, EnrollError, NameTemplate, Pattern, Pods, UnitName};
 
 /// One entry of the configuration.
 #[derive(Clone, Debug)]
@@ -28,20 +29,40 @@ pub enum Source {
     Unit(UnitName),
     /// Containers with a label: `container/NAME`.
     Containers(Containers),
+    /// Pods of a cluster, by their labels: `k8s/NAMESPACE/SERVICEACCOUNT`. They say themselves in which mode.
+    Pods(Arc<Pods>),
+}
+
+/// What becomes of a cgroup.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// It is enrolled.
+    Enrolled {
+        /// The entity id of its workload.
+        id: String,
+        /// Whether verdicts are enforced.
+        mode: Mode,
+        /// What holds while no agent is alive.
+        fail: FailMode,
+    },
+    /// It is left alone, also under strict mode.
+    Exempt,
+    /// Not known yet, or no more: it stays as it is.
+    Undecided,
 }
 
 impl Rule {
-    /// The entity id of the workload in the cgroup at `path`, below the cgroup v2 mount, which is `below_root` below the
-    /// enforcement root; none if this rule does not enrol it.
+    /// What this rule makes of the cgroup at `path`, below the cgroup v2 mount, which is `below_root` below the
+    /// enforcement root; none if it says nothing of it.
     ///
     /// # Errors
     /// As [`Containers::name_at`].
-    pub fn entity(&self, path: &Path, below_root: &Path) -> Result<Option<String>, EnrollError> {
+    pub fn class(&self, path: &Path, below_root: &Path) -> Result<Option<Class>, EnrollError> {
         let named = |called: &str| match &self.name {
             Some(name) => name.fill(called, path),
             None => WorkloadName::near(called),
         };
-        Ok(match &self.source {
+        let id = match &self.source {
             Source::Pattern(pattern) => pattern.matches(path).then(|| match &self.name {
                 Some(_) => format!("cgroup/{}", named(&last(path))),
                 // A path is told from a name by its slash.
@@ -51,7 +72,9 @@ impl Rule {
             Source::Containers(containers) => {
                 containers.name_at(path)?.map(|called| format!("container/{}", named(&called)))
             }
-        })
+            Source::Pods(pods) => return Ok(pods.class_at(path)),
+        };
+        Ok(id.map(|id| Class::Enrolled { id, mode: self.mode, fail: self.fail }))
     }
 }
 
@@ -77,8 +100,9 @@ mod tests {
             (unit(), None, "system.slice/x.service/nginx.service", None),
         ] {
             let rule = Rule { source, name, mode: Mode::Enforce, fail: FailMode::Closed };
-            let told = rule.entity(&Path::new("root").join(path), Path::new(path)).unwrap();
-            assert_eq!(told.as_deref(), id, "{path}");
+            let told = rule.class(&Path::new("root").join(path), Path::new(path)).unwrap();
+            let (mode, fail) = (Mode::Enforce, FailMode::Closed);
+            assert_eq!(told, id.map(|id| Class::Enrolled { id: id.into(), mode, fail }), "{path}");
         }
     }
 }

@@ -13,6 +13,7 @@ mod ids;
 mod masking;
 mod origin;
 mod placement;
+mod pod;
 mod reason;
 mod record;
 mod service;
@@ -27,6 +28,7 @@ pub use ids::{CallId, CgroupId, ConnectionId, IdError, NetnsCookie, SessionId, S
 pub use masking::{MaskHow, MaskKinds, MaskPlace, MaskWordError, Masking};
 pub use origin::{Executed, Monotonic, Origin};
 pub use placement::Placement;
+pub use pod::Pod;
 pub use reason::Reason;
 pub use record::{
     AgentRecord, AgentState, CallBegin, CallEnd, Chunk, ConnectionRecord, Direction, DnsRecord, DnsTransport,

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::Pod;
+
 /// What the path of a process's cgroup tells. Texts are empty where it tells nothing.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -21,6 +23,9 @@ pub struct Placement {
     pub pod_uid: String,
     /// Id of the container, 64 lower-case hex digits.
     pub container_id: String,
+    /// What the cluster's API says of that pod and container; none where no cluster is asked, or it knows of none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Pod>,
 }
 
 /// What container engines put before an id.
@@ -43,6 +48,7 @@ impl Placement {
             unit: text(unit(&parts)),
             pod_uid: text(pod.and_then(|at| pod_uid(parts.get(at)?))).replace('_', "-"),
             container_id: text(container.and_then(|at| container_id(parts.get(at)?))),
+            pod: None,
         }
     }
 
@@ -234,6 +240,7 @@ mod tests {
                 unit: filled(unit),
                 pod_uid: filled(pod),
                 container_id: filled(container),
+                pod: None,
             };
             assert_eq!(told, expected, "{path}");
             // Below a prefix the same.

@@ -28,6 +28,8 @@ pub struct Unbuildable;
 pub struct Names {
     pub workload: EntityTypeName,
     pub group: EntityTypeName,
+    pub namespace: EntityTypeName,
+    pub service_account: EntityTypeName,
     pub service: EntityTypeName,
     pub function: EntityTypeName,
     pub connect: EntityUid,
@@ -42,6 +44,8 @@ impl Names {
         Ok(Self {
             workload: name("Callgate::Workload")?,
             group: name("Callgate::Group")?,
+            namespace: name("Callgate::Namespace")?,
+            service_account: name("Callgate::ServiceAccount")?,
             service: name("Callgate::Service")?,
             function: name("Callgate::Function")?,
             connect: uid(&action, "connect"),
@@ -88,12 +92,20 @@ pub struct Subject {
 impl Subject {
     pub fn new(names: &Names, request: &ConnectRequest<'_>) -> Result<Self, Unbuildable> {
         let principal = uid(&names.workload, &request.workload.id);
-        let groups: HashSet<EntityUid> = request.groups.iter().map(|group| uid(&names.group, group)).collect();
+        let placement = &request.process.placement;
+        let pod = placement.pod.clone().unwrap_or_default();
+        let mut parents: HashSet<EntityUid> = request.groups.iter().map(|group| uid(&names.group, group)).collect();
+        if !pod.namespace.is_empty() {
+            let account = format!("{}/{}", pod.namespace, pod.service_account);
+            parents.extend([uid(&names.namespace, &pod.namespace), uid(&names.service_account, &account)]);
+        }
+        if !pod.group.is_empty() {
+            parents.insert(uid(&names.group, &pod.group));
+        }
         let mut principals: Vec<Key> = vec![None, Some(principal.clone())];
-        principals.extend(groups.iter().cloned().map(Some));
+        principals.extend(parents.iter().cloned().map(Some));
 
         let (kind, name) = request.workload.id.split_once('/').unwrap_or(("", &request.workload.id));
-        let placement = &request.process.placement;
         let attributes = HashMap::from([
             ("kind".to_owned(), Value::new_string(kind.to_owned())),
             ("name".to_owned(), Value::new_string(name.to_owned())),
@@ -101,8 +113,15 @@ impl Subject {
             ("unit".to_owned(), Value::new_string(placement.unit.clone())),
             ("pod_uid".to_owned(), Value::new_string(placement.pod_uid.clone())),
             ("container_id".to_owned(), Value::new_string(placement.container_id.clone())),
+            ("namespace".to_owned(), Value::new_string(pod.namespace)),
+            ("service_account".to_owned(), Value::new_string(pod.service_account)),
+            ("pod".to_owned(), Value::new_string(pod.name)),
+            ("container".to_owned(), Value::new_string(pod.container)),
+            ("image".to_owned(), Value::new_string(pod.image)),
         ]);
-        let workload = Entity::new(principal.clone(), attributes, groups).map_err(|_| Unbuildable)?;
+        let labels = pod.labels.into_iter().map(|(key, value)| (key, Value::new_string(value)));
+        let workload =
+            Entity::new_with_tags(principal.clone(), attributes, parents, labels).map_err(|_| Unbuildable)?;
         let entities = Entities::from_entities([workload], None).map_err(|_| Unbuildable)?;
 
         let (endpoint, host) = (names.endpoint(request.service), names.host(request.service));

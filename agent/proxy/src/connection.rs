@@ -62,14 +62,17 @@ pub(crate) async fn conduct(gate: Arc<Gate>, stream: TcpStream, origin: Origin) 
 pub(crate) async fn attest(gate: &Arc<Gate>, origin: &Origin, workload: &Arc<Workload>) -> Process {
     let attestor = Arc::clone(&gate.attestor);
     let (asked, enrolled) = (origin.clone(), Arc::clone(workload));
-    match tokio::task::spawn_blocking(move || attestor.process(&asked, &enrolled.cgroup_path)).await {
+    let attested = tokio::task::spawn_blocking(move || attestor.process(&asked, &enrolled.cgroup_path)).await;
+    let mut process = match attested {
         Ok(process) => process,
         Err(error) => {
             warn!(%error, pid = origin.pid, "the process could not be attested");
             let placement = Placement::of_cgroup(&workload.cgroup_path);
             Process { pid: origin.pid, start_time: 0, uid: origin.uid, gid: origin.gid, executable: None, placement }
         }
-    }
+    };
+    process.placement.pod = gate.pods.as_ref().and_then(|pods| pods.told(&process.placement));
+    process
 }
 
 /// How long to wait for first bytes: a client may stay silent for long only where a server cannot be meant to speak first.

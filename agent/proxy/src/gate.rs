@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use callgate_audit::Recorder;
-use callgate_enroll::Roster;
+use callgate_enroll::{Pods, Roster};
 use callgate_identity::callers::Issuers;
 use callgate_identity::{Attestor, Authority};
 use callgate_policy::PolicySet;
@@ -28,6 +28,8 @@ pub struct Gate {
     pub upstream_tls: UpstreamTls,
     /// Tells which process and executable opened a connection.
     pub attestor: Arc<Attestor>,
+    /// What the cluster's API says of pods; none where there is no cluster.
+    pub pods: Option<Arc<Pods>>,
     /// What maskers go by.
     pub masks: Masks,
     /// Verify the tokens of callers.

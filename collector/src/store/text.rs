@@ -68,8 +68,12 @@ fn process(text: &mut String, process: &Process) {
     if let Some(executable) = &process.executable {
         add(text, &[&executable.path, &executable.sha256]);
     }
-    let Placement { cgroup_path, unit, pod_uid, container_id } = &process.placement;
+    let Placement { cgroup_path, unit, pod_uid, container_id, pod } = &process.placement;
     add(text, &[&cgroup_path.to_string_lossy(), unit, pod_uid, container_id]);
+    if let Some(pod) = pod {
+        add(text, &[&pod.namespace, &pod.name, &pod.service_account, &pod.container, &pod.image, &pod.group]);
+        pod.labels.iter().for_each(|(key, value)| add(text, &[key, value]));
+    }
 }
 
 fn decision(text: &mut String, decision: &Decision) {

@@ -97,10 +97,13 @@ impl Work {
         self.left += 1;
     }
 
-    /// A folder with everything in it.
+    /// A folder with everything in it; one that is a mount point, as in a container, is emptied.
     fn tree(&mut self, path: &Path) {
         if path.exists() {
-            self.remove(&format!("`{}`", path.display()), || Ok(std::fs::remove_dir_all(path)?));
+            self.remove(&format!("`{}`", path.display()), || match std::fs::remove_dir_all(path) {
+                Err(error) if stays_mounted(&error) && is_empty(path) => Ok(()),
+                done => Ok(done?),
+            });
         }
     }
 
@@ -120,4 +123,12 @@ impl Work {
             _ => {}
         }
     }
+}
+
+fn stays_mounted(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::ReadOnlyFilesystem)
+}
+
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }

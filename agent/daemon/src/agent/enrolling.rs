@@ -79,6 +79,7 @@ impl Agent {
             let want = Want { id, mode, fail, weakened: Vec::new(), next: Instant::now() };
             self.wanted().insert(path, want);
         }
+        rules.extend(self.pod_rule());
         self.keep_enrolled();
         self.follow(rules)
     }

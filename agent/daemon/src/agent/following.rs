@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use callgate_enroll::{Change, Pattern, Rule, TreeWatch, cgroup};
+use callgate_enroll::{Change, Class, Pattern, Rule, TreeWatch, cgroup};
 use callgate_model::{CgroupId, EnrolmentChange, FailMode, Mode, Workload};
 use callgate_redirect::NetnsRef;
 use tracing::{error, info, warn};
@@ -166,6 +166,31 @@ impl Agent {
         }
     }
 
+    /// Exempts the cgroup at `path` from strict mode, if there is any.
+    fn exempt(&self, path: &Path) -> Result<()> {
+        if let (Some(_), Ok(id)) = (&self.config.strict, cgroup::id_of(path)) {
+            self.redirect.exempt(id)?;
+            self.found().exempt.insert(path.to_owned(), id);
+        }
+        Ok(())
+    }
+
+    /// What was enrolled and is to be exempt became so only when it was let go.
+    fn exempt_again(&self) {
+        let exempt: Vec<CgroupId> = self.found().exempt.values().copied().collect();
+        for id in exempt {
+            if let Err(error) = self.redirect.exempt(id) {
+                error!(%error, "an exemption from strict mode is missing");
+            }
+        }
+    }
+
+    /// The cgroup at `path`, if a rule had enrolled it.
+    fn enrolled_before(&self, path: &Path) -> Option<CgroupId> {
+        let id = cgroup::id_of(path).ok()?;
+        self.found().enrolled.contains(&id).then_some(id)
+    }
+
     fn went(&self, path: &Path, below_mount: &Path) {
         let exempt = self.found().exempt.remove(path);
         if let Some(id) = exempt
@@ -230,7 +255,7 @@ impl Follower {
             let changes = self.watch.wait(PATIENCE);
             let Some(agent) = self.agent.upgrade().filter(|agent| !agent.stopping.is_cancelled()) else { return };
             agent.settle();
-            let mut lost = false;
+            let mut lost = agent.pods_changed();
             match changes {
                 Ok(changes) => {
                     for change in changes {
@@ -268,6 +293,7 @@ impl Follower {
         }
         let enrolled: BTreeSet<CgroupId> = there.iter().filter_map(|path| self.came(agent, path)).collect();
         agent.keep_found(&enrolled);
+        agent.exempt_again();
         let gone: Vec<PathBuf> = agent.found().exempt.keys().filter(|path| !path.is_dir()).cloned().collect();
         gone.iter().for_each(|path| self.went(agent, path));
         agent.found().declined.retain(|path, id| cgroup::id_of(path).is_ok_and(|now| now == *id));
@@ -308,15 +334,18 @@ impl Follower {
 
     fn classify(&self, agent: &Agent, path: &Path, below_mount: &Path, below_root: &Path) -> Result<Option<CgroupId>> {
         for rule in &self.rules {
-            if let Some(id) = rule.entity(below_mount, below_root)? {
-                return agent.enrol_found(path, id, rule.mode, rule.fail);
+            match rule.class(below_mount, below_root)? {
+                Some(Class::Enrolled { id, mode, fail }) => return agent.enrol_found(path, id, mode, fail),
+                Some(Class::Exempt) => {
+                    agent.exempt(path)?;
+                    return Ok(None);
+                }
+                Some(Class::Undecided) => return Ok(agent.enrolled_before(path)),
+                None => {}
             }
         }
-        if self.exempt.iter().any(|pattern| pattern.matches(below_mount))
-            && let Ok(id) = cgroup::id_of(path)
-        {
-            agent.redirect.exempt(id)?;
-            agent.found().exempt.insert(path.to_owned(), id);
+        if self.exempt.iter().any(|pattern| pattern.matches(below_mount)) {
+            agent.exempt(path)?;
         }
         Ok(None)
     }

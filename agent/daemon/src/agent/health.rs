@@ -42,7 +42,7 @@ impl Agent {
                 None => self.calm(cause),
             }
         }
-        failed.into_iter().chain(full).collect()
+        failed.into_iter().chain(full).chain(self.cluster_fault()).collect()
     }
 
     /// How the agent is.
@@ -98,6 +98,7 @@ impl Agent {
                     agent.look_for_net_raw();
                 }
                 agent.look_at_certificates();
+                agent.look_at_cluster();
                 if agent.run.is_none() {
                     agent.keep_enrolled();
                     agent.leave_spaces();

@@ -1,7 +1,7 @@
 //! What is decided, and why.
 
 use callgate_model::{
-    Argument, ArgumentKind, Arguments, Decimal, MaskKinds, Mode, Reason, RecordDepth, TlsMode, Verdict,
+    Argument, ArgumentKind, Arguments, Decimal, MaskKinds, Mode, Pod, Reason, RecordDepth, TlsMode, Verdict,
 };
 use cedar_policy::{Entities, Request, Schema};
 
@@ -345,4 +345,40 @@ fn what_is_remembered_of_a_connection_is_what_would_be_decided_anew() {
         assert_eq!(ask(&rules, &number(2), "GET api.x/limited"), "forbidden", "{round}");
         assert!(rules.wants_arguments(&connect, &anyone.function("GET api.x/limited")));
     }
+}
+
+#[test]
+fn what_the_clusters_api_says_of_a_pod_is_the_principals() {
+    let set = set(r#"
+        @id("shop") permit (principal in Callgate::Namespace::"shop", action == Callgate::Action::"call", resource in Callgate::Service::"namespace.x");
+        @id("web") permit (principal in Callgate::ServiceAccount::"shop/web", action == Callgate::Action::"call", resource in Callgate::Service::"account.x");
+        @id("pci") permit (principal in Callgate::Group::"pci", action == Callgate::Action::"call", resource in Callgate::Service::"group.x");
+        @id("app") permit (principal, action == Callgate::Action::"call", resource in Callgate::Service::"label.x")
+        when { principal.hasTag("app") && principal.getTag("app") == "front" };
+        @id("image") permit (principal, action == Callgate::Action::"call", resource in Callgate::Service::"image.x")
+        when { principal.image like "shop/web:*" && principal.container == "main" && principal.pod == "web-0" &&
+               principal.namespace == "shop" && principal.service_account == "web" };
+    "#);
+    let mut asker = Asker::new("k8s/shop/web");
+    let services = ["namespace.x", "account.x", "group.x", "label.x", "image.x"];
+    let words = |asker: &Asker| {
+        services.map(|service| match word(&asker.connect(&set, &format!("{service}:443"))) {
+            "allow" => word(&asker.call(&set, &format!("GET {service}/"))),
+            refused => refused,
+        })
+    };
+    // No cluster was asked: nothing of it holds.
+    assert_eq!(words(&asker), ["no_permit"; 5]);
+    asker.process.placement.pod = Some(Pod {
+        namespace: "shop".into(),
+        name: "web-0".into(),
+        service_account: "web".into(),
+        container: "main".into(),
+        image: "shop/web:7".into(),
+        group: "pci".into(),
+        labels: [("app".to_owned(), "front".to_owned())].into(),
+    });
+    assert_eq!(words(&asker), ["allow"; 5]);
+    asker.process.placement.pod = Some(Pod { namespace: "shop2".into(), ..Pod::default() });
+    assert_eq!(words(&asker), ["no_permit"; 5]);
 }

@@ -150,6 +150,7 @@ impl FlowGate {
             upstream_tls: UpstreamTls::new(&*upstream_config(&roots, &[])?),
             masks: Masks::new(Arc::default(), Some(PseudonymKey::new(&[7; 32]))),
             issuers: Arc::new(Issuers::new(config.issuers)?),
+            pods: None,
             attestor: Arc::new(Attestor::new()),
             recorder: recorder.clone(),
             names: Names::new(DeclaredServices::new(declared)),

@@ -5,16 +5,28 @@ use std::io::{self, Write};
 
 use callgate_collector::StoredRecord;
 use callgate_model::{
-    AgentState, CallBegin, CallEnd, ConnectionRecord, Decision, EnrolmentChange, KernelEvent, Outcome, Placement,
+    AgentState, CallBegin, CallEnd, ConnectionRecord, Decision, EnrolmentChange, KernelEvent, Outcome, Placement, Pod,
     Reason, RecordKind, Verdict,
 };
 use comfy_table::{ContentArrangement, Table, presets};
 
 /// What the path of a process's cgroup tells, by name, as far as it tells something.
 pub(crate) fn placed(placement: &Placement) -> Vec<(&'static str, String)> {
-    let Placement { cgroup_path, unit, pod_uid, container_id } = placement.clone();
+    let Placement { cgroup_path, unit, pod_uid, container_id, pod } = placement.clone();
     let cgroup = cgroup_path.to_string_lossy().into_owned();
-    let all = [("cgroup", cgroup), ("unit", unit), ("pod", pod_uid), ("container", container_id)];
+    let mut all = Vec::from([("cgroup", cgroup), ("unit", unit), ("pod", pod_uid), ("container", container_id)]);
+    if let Some(Pod { namespace, name, service_account, container, image, group, labels }) = pod {
+        let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        all.extend([
+            ("namespace", namespace),
+            ("pod name", name),
+            ("service account", service_account),
+            ("container name", container),
+            ("image", image),
+            ("group", group),
+            ("labels", labels.join(" ")),
+        ]);
+    }
     all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }
 

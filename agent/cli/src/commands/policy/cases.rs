@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use callgate_model::{Caller, Protocol, RecordDepth, Verdict};
+use callgate_model::{Caller, Pod, Protocol, RecordDepth, Verdict};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -38,6 +38,8 @@ pub(super) struct Asked {
     pub(super) pod_uid: Option<String>,
     /// Id of its container; none.
     pub(super) container_id: Option<String>,
+    /// What the cluster's API says of its pod; none.
+    pub(super) pod: Option<Pod>,
     /// Groups of the workload.
     pub(super) groups: Option<Vec<String>>,
     /// On whose behalf.
@@ -157,6 +159,7 @@ impl Asked {
             unit: self.unit.or(defaults.unit),
             pod_uid: self.pod_uid.or(defaults.pod_uid),
             container_id: self.container_id.or(defaults.container_id),
+            pod: self.pod.or(defaults.pod),
             groups: self.groups.or(defaults.groups),
             caller: self.caller.or(defaults.caller),
             uid: self.uid.or(defaults.uid),

@@ -193,6 +193,7 @@ fn question(asked: &Asked) -> Result<Question> {
         unit: asked.unit.clone().unwrap_or_default(),
         pod_uid: asked.pod_uid.clone().unwrap_or_default(),
         container_id: asked.container_id.clone().unwrap_or_default(),
+        pod: asked.pod.clone(),
     };
     Ok(Question {
         workload: Workload {

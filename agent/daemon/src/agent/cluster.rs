@@ -1,0 +1,90 @@
+//! The cluster's API: followed for what pods of this node are, and missed when it does not answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use callgate_enroll::{Pods, Rule, Source};
+use callgate_kubernetes::{Cluster, Reach, follow};
+use callgate_model::{FailMode, Mode};
+
+use super::Agent;
+use crate::config::Config;
+
+/// How long the API may fail until that is worth an alarm: a rolling control plane takes some seconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Causes of alarms.
+const AWAY: &str = "cluster API";
+const LABELS: &str = "cluster labels";
+
+/// What is asked of a cluster, and what it said.
+pub(super) struct Joined {
+    pub pods: Arc<Pods>,
+    reach: Reach,
+    cluster: Cluster,
+}
+
+impl Joined {
+    /// As the configuration says; none where it names no cluster.
+    ///
+    /// # Errors
+    /// If the way to the API cannot be used.
+    pub(super) async fn new(config: &Config) -> Result<Option<Self>> {
+        let Some(kubernetes) = &config.kubernetes else { return Ok(None) };
+        let cluster = Cluster::new(kubernetes.kubeconfig.as_deref()).await.context("in the config: `[kubernetes]`")?;
+        let pods = Arc::new(Pods::new(kubernetes.exempt_namespaces.clone()));
+        Ok(Some(Self { pods, reach: Reach::default(), cluster }))
+    }
+}
+
+impl Agent {
+    /// Follows the pods of this node, as long as the agent lives.
+    pub(super) fn follow_cluster(&self) {
+        let Some(joined) = &self.joined else { return };
+        let (cluster, pods, reach) = (joined.cluster.clone(), Arc::clone(&joined.pods), joined.reach.clone());
+        let (node, stopping) = (self.config.cluster_node(), self.stopping.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = follow(cluster, node, &pods, &reach) => {}
+            }
+        });
+    }
+
+    /// The rule by which pods are classified: behind those that the configuration spells out.
+    pub(super) fn pod_rule(&self) -> Option<Rule> {
+        let pods = Arc::clone(&self.joined.as_ref()?.pods);
+        Some(Rule { source: Source::Pods(pods), name: None, mode: Mode::Enforce, fail: FailMode::Closed })
+    }
+
+    /// Whether pods may have been labelled otherwise since the last look.
+    pub(super) fn pods_changed(&self) -> bool {
+        self.joined.as_ref().is_some_and(|joined| joined.pods.take_change())
+    }
+
+    /// What keeps pods from being classified.
+    pub(super) fn cluster_fault(&self) -> Option<String> {
+        let joined = self.joined.as_ref()?;
+        let unknown = || "the pods of this node are not known yet: the cluster's API has not listed them".to_owned();
+        (!joined.pods.are_known()).then(unknown)
+    }
+
+    /// Alarms while the API does not answer, and while labels say nothing that is understood.
+    pub(super) fn look_at_cluster(&self) {
+        let Some(joined) = &self.joined else { return };
+        match joined.reach.failing().filter(|(since, _)| *since > PATIENCE) {
+            Some((_, why)) => {
+                self.alarm(AWAY, &format!("the cluster's API fails, so what it said last stays in force: {why}"));
+            }
+            None => self.calm(AWAY),
+        }
+        match joined.pods.misread().as_slice() {
+            [] => self.calm(LABELS),
+            [(what, wrong), others @ ..] => {
+                let more = if others.is_empty() { String::new() } else { format!(" (and {} more)", others.len()) };
+                self.alarm(LABELS, &format!("{what}: {wrong}; it counts as the strictest{more}"));
+            }
+        }
+    }
+}

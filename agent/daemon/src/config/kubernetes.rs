@@ -1,0 +1,58 @@
+//! `[kubernetes]`: pods of this node are enrolled by the labels of the cluster's API.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::Config;
+
+/// Environment variable with the node's name, as the downward API gives it (`spec.nodeName`).
+const NODE_NAME: &str = "NODE_NAME";
+
+/// The section; every key has a default.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KubernetesConfig {
+    /// Name of this node in the cluster; none: `NODE_NAME` in the environment, else the agent's own name of it.
+    pub node: Option<String>,
+    /// File with the way to the API; none: the service account of the agent's own pod.
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespaces whose pods are left alone, whatever labels say.
+    pub exempt_namespaces: Vec<String>,
+}
+
+impl Default for KubernetesConfig {
+    fn default() -> Self {
+        Self { node: None, kubeconfig: None, exempt_namespaces: vec!["kube-system".into()] }
+    }
+}
+
+impl Config {
+    /// What the cluster calls this node.
+    #[must_use]
+    pub fn cluster_node(&self) -> String {
+        self.named_by_cluster().unwrap_or_else(|| self.node_name())
+    }
+
+    /// The same, if the configuration names a cluster and somebody says it.
+    pub(super) fn named_by_cluster(&self) -> Option<String> {
+        let kubernetes = self.kubernetes.as_ref()?;
+        let told = || std::env::var(NODE_NAME).ok().filter(|name| !name.is_empty());
+        kubernetes.node.clone().or_else(told)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_section_alone_is_enough_and_a_typing_error_is_one() {
+        let parsed = |text: &str| Config::parse(text).map_err(|error| format!("{error:#}"));
+        let config = parsed("node = \"a\"\n[kubernetes]").unwrap();
+        assert_eq!(config.kubernetes.as_ref().unwrap().exempt_namespaces, ["kube-system"]);
+        assert_eq!(parsed("[kubernetes]\nnode = \"n1\"").unwrap().cluster_node(), "n1");
+        assert!(parsed("").unwrap().kubernetes.is_none());
+        assert!(parsed("[kubernetes]\nexempt = []").unwrap_err().contains("exempt"));
+    }
+}

@@ -1,0 +1,364 @@
+//! The pods of this node: which of them are enrolled, and what is known of each.
+//!
+//! Whoever watches the cluster's API fills it in; nothing here asks anybody. A pod is found by its uid, which the
+//! kubelet puts into the path of its cgroup: the pod's own cgroup is enrolled, with every container that it has or
+//! will have.
+//! What a label says wrongly is taken for the strictest meaning that it could have.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use callgate_model::{FailMode, Mode, Placement, Pod};
+
+use crate::rule::Class;
+
+/// Label of a pod or its namespace: `true`, `observe` or `false`. The pod's own counts before its namespace's.
+pub const ENROLL: &str = "callgate.dev/enroll";
+/// Label of a pod or its namespace: `closed`, `open` or `observe`, what holds while no agent is alive.
+pub const FAIL: &str = "callgate.dev/fail";
+/// Label of a pod or its namespace: the group that the workload is in for policies, `Callgate::Group::"…"`.
+pub const POLICY: &str = "callgate.dev/policy";
+
+/// Most pods that are remembered after the API knows them no more, as their processes may still run.
+/// Source: a node has 110 by default, and rarely more than 500.
+const GONE_MAX: usize = 1_024;
+
+/// Labels of an object.
+pub type Labels = BTreeMap<String, String>;
+
+/// A pod as the API shows it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Seen {
+    /// The uids in the paths of its cgroups: the API's, and of a static pod the hash of its manifest.
+    pub uids: Vec<String>,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Service account.
+    pub service_account: String,
+    /// Labels.
+    pub labels: Labels,
+    /// Name and image of each container that runs or ran, by its id.
+    pub containers: BTreeMap<String, (String, String)>,
+}
+
+/// Which pods are on this node, and which namespaces there are.
+#[derive(Debug, Default)]
+pub struct Pods {
+    exempt: Vec<String>,
+    known: Mutex<Known>,
+    changed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    pods: BTreeMap<String, Arc<Seen>>,
+    /// None: not listed yet.
+    namespaces: Option<BTreeMap<String, Labels>>,
+    /// What the API knows no more, oldest first.
+    gone: VecDeque<Arc<Seen>>,
+}
+
+impl Pods {
+    /// Knows nothing yet. Pods in the namespaces `exempt` are left alone, whatever labels say.
+    #[must_use]
+    pub fn new(exempt: Vec<String>) -> Self {
+        Self { exempt, ..Self::default() }
+    }
+
+    /// Every pod of the node. One that was known and is not among them is gone from the API.
+    pub fn replace(&self, pods: Vec<Seen>) {
+        let mut known = self.known();
+        let before = std::mem::take(&mut known.pods);
+        pods.into_iter().for_each(|pod| known.put(pod));
+        for (uid, pod) in before {
+            if !known.pods.contains_key(&uid) {
+                known.let_go(pod);
+            }
+        }
+        self.note_change();
+    }
+
+    /// A pod is new, or changed.
+    pub fn put(&self, pod: Seen) {
+        self.known().put(pod);
+        self.note_change();
+    }
+
+    /// The API knows a pod no more. Its processes may still run, as after a deletion by force: how it is classified
+    /// does not change until its cgroup is gone.
+    pub fn remove(&self, uid: &str) {
+        let mut known = self.known();
+        if let Some(pod) = known.pods.remove(uid) {
+            for uid in &pod.uids {
+                known.pods.remove(uid);
+            }
+            known.let_go(pod);
+        }
+        self.note_change();
+    }
+
+    /// Every namespace of the cluster with its labels.
+    pub fn replace_namespaces(&self, namespaces: BTreeMap<String, Labels>) {
+        self.known().namespaces = Some(namespaces);
+        self.note_change();
+    }
+
+    /// A namespace is new, or changed; `None`: it is gone.
+    pub fn put_namespace(&self, name: String, labels: Option<Labels>) {
+        if let Some(namespaces) = &mut self.known().namespaces {
+            match labels {
+                Some(labels) => namespaces.insert(name, labels),
+                None => namespaces.remove(&name),
+            };
+        }
+        self.note_change();
+    }
+
+    /// Whether something changed since the last call.
+    #[must_use]
+    pub fn take_change(&self) -> bool {
+        self.changed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether pods and namespaces were listed.
+    #[must_use]
+    pub fn are_known(&self) -> bool {
+        self.known().namespaces.is_some()
+    }
+
+    /// What becomes of the cgroup at `path`, below the cgroup v2 mount; none if it is no pod's own.
+    #[must_use]
+    pub fn class_at(&self, path: &Path) -> Option<Class> {
+        let uid = own_uid(path)?;
+        let known = self.known();
+        let (Some(pod), Some(namespaces)) = (known.pods.get(&uid), &known.namespaces) else {
+            return Some(Class::Undecided);
+        };
+        if self.exempt.contains(&pod.namespace) {
+            return Some(Class::Exempt);
+        }
+        // The namespace of a pod is made before it; the two are watched apart.
+        let Some(namespace) = namespaces.get(&pod.namespace) else { return Some(Class::Undecided) };
+        let Some(mode) = mode(&pod.labels, namespace) else { return Some(Class::Exempt) };
+        let id = format!("k8s/{}/{}", pod.namespace, pod.service_account);
+        Some(Class::Enrolled { id, mode, fail: fail(&pod.labels, namespace) })
+    }
+
+    /// What is known of the pod and the container that a process's cgroup names.
+    #[must_use]
+    pub fn told(&self, placement: &Placement) -> Option<Pod> {
+        let known = self.known();
+        let uid = &placement.pod_uid;
+        let pod = known.pods.get(uid).or_else(|| known.gone.iter().find(|pod| pod.uids.contains(uid)))?;
+        let namespace = known.namespaces.as_ref().and_then(|all| all.get(&pod.namespace));
+        let group = pod.labels.get(POLICY).or_else(|| namespace?.get(POLICY)).cloned().unwrap_or_default();
+        let (container, image) = pod.containers.get(&placement.container_id).cloned().unwrap_or_default();
+        Some(Pod {
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            service_account: pod.service_account.clone(),
+            container,
+            image,
+            group,
+            labels: pod.labels.clone(),
+        })
+    }
+
+    /// Labels whose value means nothing: which object, and what is wrong.
+    #[must_use]
+    pub fn misread(&self) -> Vec<(String, String)> {
+        let known = self.known();
+        let pods = known.pods.values().map(|pod| (format!("pod {}/{}", pod.namespace, pod.name), &pod.labels));
+        let namespaces = known.namespaces.iter().flatten().map(|(name, labels)| (format!("namespace {name}"), labels));
+        let mut found: Vec<_> =
+            pods.chain(namespaces).filter_map(|(what, labels)| Some((what, misread(labels)?))).collect();
+        found.dedup();
+        found
+    }
+
+    fn note_change(&self) {
+        self.changed.store(true, Ordering::Release);
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn put(&mut self, pod: Seen) {
+        let pod = Arc::new(pod);
+        for uid in &pod.uids {
+            self.pods.insert(uid.clone(), Arc::clone(&pod));
+        }
+    }
+
+    fn let_go(&mut self, pod: Arc<Seen>) {
+        if self.gone.len() == GONE_MAX {
+            self.gone.pop_front();
+        }
+        self.gone.push_back(pod);
+    }
+}
+
+/// The uid of the pod whose cgroup lies at `path` itself. A directory of such a name within a pod or a container is
+/// the workload's own.
+fn own_uid(path: &Path) -> Option<String> {
+    let above = Placement::of_cgroup(path.parent()?);
+    let own = Placement::of_cgroup(Path::new(path.file_name()?));
+    let is_pods = above.pod_uid.is_empty() && above.container_id.is_empty() && own.container_id.is_empty();
+    (is_pods && !own.pod_uid.is_empty()).then_some(own.pod_uid)
+}
+
+fn mode(pod: &Labels, namespace: &Labels) -> Option<Mode> {
+    match pod.get(ENROLL).or_else(|| namespace.get(ENROLL))?.as_str() {
+        "false" => None,
+        "observe" => Some(Mode::Observe),
+        // Whatever else was meant: somebody wanted it governed.
+        _ => Some(Mode::Enforce),
+    }
+}
+
+fn fail(pod: &Labels, namespace: &Labels) -> FailMode {
+    match pod.get(FAIL).or_else(|| namespace.get(FAIL)).map(String::as_str) {
+        Some("open") => FailMode::Open,
+        Some("observe") => FailMode::Observe,
+        _ => FailMode::Closed,
+    }
+}
+
+fn misread(labels: &Labels) -> Option<String> {
+    let wrong = |key: &str, words: &[&str]| {
+        let value = labels.get(key).filter(|value| !words.contains(&value.as_str()))?;
+        Some(format!("label `{key}` is `{value}`, not one of `{}`", words.join("`, `")))
+    };
+    wrong(ENROLL, &["true", "observe", "false"]).or_else(|| wrong(FAIL, &["closed", "open", "observe"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UID: &str = "8a1f3f2e-1f0a-4c3e-9d56-0b3f5f7a9c11";
+    const CONTAINER: &str = "6f8c1e2d3b4a59687f8e9d0c1b2a39485766758493a2b1c0dfeecdbcab9a8978";
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn pod(own: &[(&str, &str)]) -> Seen {
+        Seen {
+            uids: vec![UID.to_owned()],
+            namespace: "shop".into(),
+            name: "web-0".into(),
+            service_account: "web".into(),
+            labels: labels(own),
+            containers: BTreeMap::from([(CONTAINER.to_owned(), ("app".to_owned(), "shop/web:7".to_owned()))]),
+        }
+    }
+
+    fn pods(own: &[(&str, &str)], namespace: &[(&str, &str)]) -> Pods {
+        let pods = Pods::new(vec!["kube-system".into()]);
+        pods.replace_namespaces(BTreeMap::from([("shop".to_owned(), labels(namespace))]));
+        pods.replace(vec![pod(own)]);
+        pods
+    }
+
+    fn enrolled(mode: Mode, fail: FailMode) -> Class {
+        Class::Enrolled { id: "k8s/shop/web".into(), mode, fail }
+    }
+
+    fn at(uid: &str) -> String {
+        format!("kubepods/burstable/pod{uid}")
+    }
+
+    #[test]
+    fn the_label_of_the_pod_counts_before_its_namespaces() {
+        let (enforce, observe) = (Mode::Enforce, Mode::Observe);
+        for (own, namespace, class) in [
+            (&[][..], &[][..], Class::Exempt),
+            (&[(ENROLL, "true")], &[], enrolled(enforce, FailMode::Closed)),
+            (&[(ENROLL, "observe")], &[(ENROLL, "true")], enrolled(observe, FailMode::Closed)),
+            (&[], &[(ENROLL, "observe"), (FAIL, "open")], enrolled(observe, FailMode::Open)),
+            (&[(ENROLL, "false")], &[(ENROLL, "true")], Class::Exempt),
+            (&[(FAIL, "observe")], &[(ENROLL, "true"), (FAIL, "open")], enrolled(enforce, FailMode::Observe)),
+            // A typing error opens nothing.
+            (&[(ENROLL, "yes"), (FAIL, "opne")], &[], enrolled(enforce, FailMode::Closed)),
+        ] {
+            let pods = pods(own, namespace);
+            assert_eq!(pods.class_at(Path::new(&at(UID))), Some(class), "{own:?} in {namespace:?}");
+        }
+        let misread = pods(&[(ENROLL, "yes")], &[(FAIL, "no")]).misread();
+        assert_eq!(misread.len(), 2, "{misread:?}");
+        assert!(misread[0].0 == "pod shop/web-0" && misread[0].1.contains("`yes`"), "{misread:?}");
+    }
+
+    #[test]
+    fn a_pod_is_found_with_either_cgroup_driver_and_behind_any_prefix() {
+        let pods = pods(&[(ENROLL, "true")], &[]);
+        let slice = format!("kubepods-burstable-pod{}.slice", UID.replace('-', "_"));
+        for path in [at(UID), format!("kubepods.slice/kubepods-burstable.slice/{slice}"), format!("a/b/{}", at(UID))] {
+            assert_eq!(pods.class_at(Path::new(&path)), Some(enrolled(Mode::Enforce, FailMode::Closed)), "{path}");
+        }
+        // Its containers are governed with it; what bears its name within another one is not it.
+        for path in [
+            format!("{}/{CONTAINER}", at(UID)),
+            format!("{}/pod{UID}", at("11111111-1f0a-4c3e-9d56-0b3f5f7a9c11")),
+            format!("system.slice/docker-{CONTAINER}.scope/kubepods/pod{UID}"),
+            "system.slice".to_owned(),
+        ] {
+            assert_eq!(pods.class_at(Path::new(&path)), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_undecided_and_what_is_gone_stays_as_it_is() {
+        let pods = Pods::new(Vec::new());
+        let path = at(UID);
+        let class = || pods.class_at(Path::new(&path));
+        assert_eq!((class(), pods.are_known()), (Some(Class::Undecided), false));
+        pods.replace(vec![pod(&[(ENROLL, "true")])]);
+        assert_eq!(class(), Some(Class::Undecided), "its namespace is not known");
+        pods.replace_namespaces(BTreeMap::from([("shop".to_owned(), Labels::new())]));
+        assert_eq!(class(), Some(enrolled(Mode::Enforce, FailMode::Closed)));
+        assert!(pods.take_change() && !pods.take_change());
+        pods.put_namespace("shop".into(), None);
+        assert_eq!(class(), Some(Class::Undecided));
+        pods.put_namespace("shop".into(), Some(Labels::new()));
+        // Deleted by force, or missing in a new list: the processes may still run.
+        pods.remove(UID);
+        assert_eq!(class(), Some(Class::Undecided));
+        pods.replace(Vec::new());
+        let placement = Placement::of_cgroup(Path::new(&format!("{path}/{CONTAINER}")));
+        assert_eq!(pods.told(&placement).map(|pod| pod.name), Some("web-0".into()));
+    }
+
+    #[test]
+    fn exempt_namespaces_are_left_alone_and_static_pods_found_by_their_hash() {
+        let pods = pods(&[], &[]);
+        let hash = "0123456789abcdef0123456789abcdef";
+        let system = Seen {
+            uids: vec!["22222222-1f0a-4c3e-9d56-0b3f5f7a9c11".into(), hash.into()],
+            namespace: "kube-system".into(),
+            labels: labels(&[(ENROLL, "true")]),
+            ..Seen::default()
+        };
+        pods.put(system);
+        assert_eq!(pods.class_at(Path::new(&at(hash))), Some(Class::Exempt));
+    }
+
+    #[test]
+    fn a_process_is_told_its_pod_and_container() {
+        let pods = pods(&[(POLICY, "payments")], &[]);
+        let placement = Placement::of_cgroup(Path::new(&format!("{}/{CONTAINER}", at(UID))));
+        let told = pods.told(&placement).unwrap();
+        assert_eq!((told.container.as_str(), told.image.as_str()), ("app", "shop/web:7"));
+        assert_eq!((told.namespace.as_str(), told.service_account.as_str()), ("shop", "web"));
+        assert_eq!(told.group, "payments");
+        assert_eq!(pods.told(&Placement::default()), None);
+    }
+}

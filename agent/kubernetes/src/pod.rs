@@ -1,0 +1,71 @@
+//! A pod of the API as the roster of pods wants it.
+
+use std::collections::BTreeMap;
+
+use callgate_enroll::pods::Seen;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+
+/// Annotation of a static pod: the hash of its manifest, which stands for its uid in the path of its cgroup.
+const MANIFEST_HASH: &str = "kubernetes.io/config.hash";
+
+/// None for an object without uid, which the API never sends.
+pub fn seen(pod: Pod) -> Option<Seen> {
+    let metadata = pod.metadata;
+    let hash = metadata.annotations.and_then(|mut all| all.remove(MANIFEST_HASH));
+    let uids = [metadata.uid?].into_iter().chain(hash).collect();
+    let status = pod.status.unwrap_or_default();
+    let statuses = [status.init_container_statuses, status.container_statuses, status.ephemeral_container_statuses];
+    Some(Seen {
+        uids,
+        namespace: metadata.namespace.unwrap_or_default(),
+        name: metadata.name.unwrap_or_default(),
+        // The API fills it in; "default" is what it fills in.
+        service_account: pod.spec.and_then(|spec| spec.service_account_name).unwrap_or_else(|| "default".into()),
+        labels: metadata.labels.unwrap_or_default(),
+        containers: statuses.into_iter().flatten().flatten().filter_map(container).collect::<BTreeMap<_, _>>(),
+    })
+}
+
+/// Id, and name and image, of a container that was started.
+fn container(status: ContainerStatus) -> Option<(String, (String, String))> {
+    // `containerd://<id>`, `cri-o://<id>`, `docker://<id>`.
+    let id = status.container_id?;
+    let (_, id) = id.split_once("://")?;
+    Some((id.to_owned(), (status.name, status.image)))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::serde_json::{from_value, json};
+
+    use super::*;
+
+    #[test]
+    fn everything_of_a_pod_is_told() {
+        let pod: Pod = from_value(json!({
+            "metadata": {"uid": "u", "name": "web-0", "namespace": "shop", "labels": {"app": "web"},
+                         "annotations": {"kubernetes.io/config.hash": "h"}},
+            "spec": {"containers": [], "serviceAccountName": "web"},
+            "status": {
+                "initContainerStatuses": [{"name": "init", "image": "i:1", "imageID": "", "ready": false,
+                                           "restartCount": 0, "containerID": "containerd://aa"}],
+                "containerStatuses": [{"name": "app", "image": "shop/web:7", "imageID": "", "ready": true,
+                                       "restartCount": 0, "containerID": "cri-o://bb"},
+                                      {"name": "later", "image": "x", "imageID": "", "ready": false, "restartCount": 0}],
+                "ephemeralContainerStatuses": [{"name": "debug", "image": "busybox", "imageID": "", "ready": true,
+                                                "restartCount": 0, "containerID": "docker://cc"}],
+            },
+        }))
+        .unwrap();
+        let seen = seen(pod).unwrap();
+        assert_eq!(seen.uids, ["u", "h"]);
+        assert_eq!(
+            (seen.namespace.as_str(), seen.name.as_str(), seen.service_account.as_str()),
+            ("shop", "web-0", "web")
+        );
+        let ids: Vec<(&str, &str)> =
+            seen.containers.iter().map(|(id, (name, _))| (id.as_str(), name.as_str())).collect();
+        assert_eq!(ids, [("aa", "init"), ("bb", "app"), ("cc", "debug")]);
+        assert_eq!(seen.containers["bb"].1, "shop/web:7");
+    }
+}

@@ -1,0 +1,97 @@
+//! `k8s`: Callgate in a real Kubernetes: finds or makes a cluster, brings the images there, and goes through the steps.
+//!
+//! Where no cluster can be had it fails: nothing passes unseen. A new step is a file of `k8s/` and a line in [`STEPS`].
+
+mod agent;
+mod cluster;
+mod doctor;
+mod labels;
+mod pod;
+mod version;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use crate::image::{self, Profile};
+use crate::steps::Steps;
+use crate::{paths, setup};
+use cluster::Cluster;
+
+/// What is done in the cluster, in this order.
+const STEPS: &[Step] = &[version::STEP, doctor::STEP, labels::STEP];
+
+/// One of them.
+struct Step {
+    name: &'static str,
+    /// Gives the note beside its time.
+    run: fn(&Site<'_>) -> Result<String>,
+}
+
+/// Everything of ours in a cluster is in it; it goes at the end.
+const NAMESPACE: &str = "callgate-xtask";
+
+/// Options of `cargo xtask k8s`.
+#[derive(Args)]
+pub struct Options {
+    /// How the programs in the images are compiled.
+    #[arg(long, value_enum, default_value_t = Profile::Dev)]
+    profile: Profile,
+    /// Repository that the images are named in, where the cluster takes them from a registry.
+    #[arg(long, default_value = "localhost")]
+    prefix: String,
+    /// With KUBECONFIG: the command that takes an archive of an image to the cluster's nodes, for instance
+    /// `kind load image-archive`; `true` where they have it already.
+    #[arg(long, value_name = "COMMAND")]
+    load: Option<String>,
+    /// Leave what was started, to look at it.
+    #[arg(long, conflicts_with = "down")]
+    keep: bool,
+    /// Only remove what an earlier call left: the lab, or the namespace in the cluster of KUBECONFIG.
+    #[arg(long)]
+    down: bool,
+}
+
+/// What steps work on.
+struct Site<'a> {
+    cluster: &'a Cluster,
+    images: Vec<image::Built>,
+}
+
+impl Site<'_> {
+    /// The image of the agent as pods name it.
+    fn agent_image(&self) -> Result<&str> {
+        let built = self.images.iter().find(|built| built.name == image::AGENT.name);
+        Ok(&built.context("the agent's image was not built")?.reference)
+    }
+}
+
+/// `cargo xtask k8s`.
+pub fn main(options: &Options) -> Result<()> {
+    let mut steps = Steps::new("k8s");
+    let cluster = Cluster::find(&paths::repository()?, options.load.as_deref())?;
+    if options.down {
+        return steps.run("down", || cluster.leave(true));
+    }
+    setup::run(&mut steps)?;
+    let begun = steps.run("cluster", || cluster.begin())?;
+    steps.note(begun.said);
+    let result = go(options, &cluster, &mut steps);
+    if options.keep {
+        println!("kept: `cargo xtask k8s --down` removes it");
+        return result;
+    }
+    let left = steps.run("clean up", || cluster.leave(begun.by_us));
+    // What failed first is told.
+    result.and(left)
+}
+
+fn go(options: &Options, cluster: &Cluster, steps: &mut Steps) -> Result<()> {
+    let images = image::run(&image::Options::of(options.profile, &options.prefix), steps)?;
+    steps.run("images to the nodes", || images.iter().try_for_each(|built| cluster.load(&built.archive)))?;
+    let site = Site { cluster, images };
+    for step in STEPS {
+        let said = steps.run(step.name, || (step.run)(&site))?;
+        steps.note(said);
+    }
+    Ok(())
+}

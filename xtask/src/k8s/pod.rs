@@ -1,0 +1,79 @@
+//! Pods that run to their end: started, awaited, their output read.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+
+use super::{NAMESPACE, Site};
+use crate::exec;
+
+/// From a pod's creation to its end. The image is on the node already.
+const ENDS_WITHIN: Duration = Duration::from_secs(120);
+
+/// Runs `command` of the agent's image in a pod called `name`, as the agent's pods are run; what it printed.
+///
+/// # Errors
+/// It failed or did not end in time; then what it printed, and what the cluster says of it, is shown.
+pub fn run(site: &Site<'_>, name: &str, command: &[&str]) -> Result<String> {
+    site.cluster.apply(&pod(name, site.agent_image()?, command))?;
+    let phase = wait(site, name);
+    let mut logs = site.cluster.kubectl();
+    let said = exec::output(logs.args(["logs", "--namespace", NAMESPACE, name]));
+    if let Ok(said) = &said {
+        for line in said.lines() {
+            println!("    {line}");
+        }
+    }
+    let phase = phase?;
+    if phase != "Succeeded" {
+        let mut describe = site.cluster.kubectl();
+        let _ = exec::run(describe.args(["describe", "pod", "--namespace", NAMESPACE, name]));
+        bail!("the pod `{name}` ended as {phase}");
+    }
+    said.with_context(|| format!("the output of `{name}`"))
+}
+
+/// Privileged and with the host's processes: what it may is the chart's business, not this step's.
+fn pod(name: &str, image: &str, command: &[&str]) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": name, "namespace": NAMESPACE },
+        "spec": {
+            "hostPID": true,
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{
+                "name": name,
+                "image": image,
+                "imagePullPolicy": "IfNotPresent",
+                "command": command,
+                "securityContext": { "privileged": true, "readOnlyRootFilesystem": true },
+                "volumeMounts": [
+                    { "name": "bpf", "mountPath": "/sys/fs/bpf" },
+                    { "name": "run", "mountPath": "/run/callgate" },
+                    { "name": "state", "mountPath": "/var/lib/callgate" },
+                ],
+            }],
+            "volumes": [
+                { "name": "bpf", "hostPath": { "path": "/sys/fs/bpf" } },
+                { "name": "run", "emptyDir": {} },
+                { "name": "state", "emptyDir": {} },
+            ],
+        },
+    })
+}
+
+fn wait(site: &Site<'_>, name: &str) -> Result<String> {
+    let end = Instant::now() + ENDS_WITHIN;
+    loop {
+        let mut kubectl = site.cluster.kubectl();
+        kubectl.args(["get", "pod", "--namespace", NAMESPACE, name, "--output=jsonpath={.status.phase}"]);
+        let phase = exec::output(&mut kubectl)?;
+        if matches!(phase.as_str(), "Succeeded" | "Failed") || Instant::now() > end {
+            return Ok(phase);
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
