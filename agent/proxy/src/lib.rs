@@ -25,6 +25,7 @@ mod relay;
 mod replay;
 mod tally;
 mod tls;
+mod unopened;
 mod workers;
 
 pub use dns::{Dns, DnsListener};
@@ -38,4 +39,5 @@ pub use own_ports::OwnPorts;
 pub use refuse::{Refusal, grpc_status_of, status_of};
 pub use tally::{Tallies, Tally};
 pub use tls::UpstreamTls;
+pub use unopened::Unopened;
 pub use workers::Workers;
