@@ -129,6 +129,7 @@ impl TryFrom<v1::ConnectionRecord> for model::ConnectionRecord {
             service: connection.service.map(|text| service(&text)).transpose()?,
             decision: connection.decision.map(TryInto::try_into).transpose()?,
             inspected: connection.inspected,
+            uninspected: connection.uninspected.map(model::Uninspected::from_wire).transpose()?,
             outcome: model::Outcome::from_wire(connection.outcome)?,
             reason: reason(&connection.reason)?,
             calls: connection.calls,

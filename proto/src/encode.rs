@@ -119,6 +119,7 @@ impl From<model::ConnectionRecord> for v1::ConnectionRecord {
             service: connection.service.map(|service| service.to_string()),
             decision: connection.decision.map(Into::into),
             inspected: connection.inspected,
+            uninspected: connection.uninspected.map(|why| why.to_wire()),
             outcome: connection.outcome.to_wire(),
             reason: connection.reason.as_str().into(),
             calls: connection.calls,

@@ -61,6 +61,7 @@ fn connection() -> RecordKind {
         service: Some(begin.function.service),
         decision: Some(begin.decision),
         inspected: true,
+        uninspected: None,
         outcome: Outcome::Complete,
         reason: Reason::Permitted,
         calls: 1,

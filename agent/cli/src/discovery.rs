@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use callgate_collector::{Filter, Kind, Search};
-use callgate_model::{CallBegin, ConnectionRecord, Protocol, Reason, RecordKind, Service, Verdict};
+use callgate_model::{
+    CallBegin, ConnectionRecord, Outcome, Protocol, Reason, RecordKind, Service, Uninspected, Verdict,
+};
 
 use crate::commands::audit::source::Source;
 
@@ -45,8 +47,10 @@ pub(crate) struct Seen {
     pub would_deny: u64,
     /// Of them, refused.
     pub denied: u64,
-    /// Reasons of both.
+    /// Reasons of both; `client_tls` where clients did not complete their handshake with us.
     pub reasons: BTreeSet<&'static str>,
+    /// Why connections passed without being decoded.
+    pub uninspected: BTreeSet<Uninspected>,
     /// Paths of executables.
     pub executables: BTreeSet<String>,
     /// The latest. Unit: microseconds since the Unix epoch.
@@ -99,16 +103,22 @@ impl Discovery {
         }
     }
 
-    /// One that was not opened: its calls are unknown.
+    /// One whose calls are unknown: it passed as it was, or nothing came of it.
     fn connection(&mut self, connection: &ConnectionRecord, time_us: u64) {
         let Some(service) = connection.service.as_ref().filter(|_| !connection.inspected) else { return };
         let key =
             Key { workload: connection.workload.clone(), service: service.clone(), tls: true, what: What::Undecoded };
         let decision = connection.decision.as_ref();
         let denied = decision.filter(|decision| decision.verdict == Verdict::Deny);
-        let passed = connection.bytes_out > 0;
+        let passed = connection.uninspected.is_some();
+        // Neither permitted nor denied: the client broke it off.
+        let unfinished = !passed && connection.outcome == Outcome::Refused && connection.reason == Reason::ClientTls;
         if let Some(seen) = self.row(key) {
-            seen.note(time_us, denied.map(|decision| (decision.reason, passed)));
+            seen.note(time_us, denied.filter(|_| !unfinished).map(|decision| (decision.reason, passed)));
+            seen.uninspected.extend(connection.uninspected);
+            if unfinished {
+                seen.reasons.insert(Reason::ClientTls.as_str());
+            }
             seen.ran(connection.process.executable.as_ref().map(|executable| &executable.path));
         }
     }
@@ -138,5 +148,55 @@ impl Seen {
         {
             self.executables.insert(path.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use callgate_model::{ConnectionId, Decision, Obligations, Placement, Process, SessionId};
+
+    use super::*;
+
+    /// A connection that policy would deny, and how it ended.
+    fn ended(outcome: Outcome, reason: Reason, uninspected: Option<Uninspected>) -> ConnectionRecord {
+        let placement = Placement::of_cgroup("a".as_ref());
+        ConnectionRecord {
+            connection: ConnectionId::new(),
+            session: SessionId::new(),
+            workload: "run/x".into(),
+            process: Process { pid: 1, start_time: 1, uid: 0, gid: 0, executable: None, placement },
+            destination: "10.0.0.7:443".into(),
+            service: Some("api.x:443".parse().unwrap()),
+            decision: Some(Decision {
+                verdict: Verdict::Deny,
+                reason: Reason::NoPermit,
+                policies: Vec::new(),
+                policy_set: String::new(),
+                obligations: Obligations::default(),
+            }),
+            inspected: false,
+            uninspected,
+            outcome,
+            reason,
+            calls: 0,
+            bytes_in: 300,
+            bytes_out: 1500,
+            duration_us: 1,
+        }
+    }
+
+    #[test]
+    fn a_handshake_that_the_client_broke_off_is_no_denial() {
+        let mut discovery = Discovery::default();
+        discovery.connection(&ended(Outcome::Refused, Reason::ClientTls, None), 1);
+        let refused = Some(Uninspected::CertificateRefused);
+        discovery.connection(&ended(Outcome::Complete, Reason::ClientTls, refused), 2);
+        discovery.connection(&ended(Outcome::Cut, Reason::ClientGone, refused), 3);
+        discovery.connection(&ended(Outcome::Refused, Reason::ProtocolUnknown, None), 4);
+        let seen: Vec<&Seen> = discovery.rows.values().collect();
+        assert_eq!(seen.len(), 1);
+        assert_eq!((seen[0].count, seen[0].would_deny, seen[0].denied), (4, 2, 1));
+        assert_eq!(seen[0].uninspected, [Uninspected::CertificateRefused].into());
+        assert_eq!(seen[0].reasons, ["client_tls", "no_permit"].into());
     }
 }

@@ -35,7 +35,7 @@ use callgate_mask::PseudonymKey;
 use callgate_model::{AgentState, CgroupId};
 use callgate_proxy::{
     DeclaredServices, Dns, DnsListener, Gate, Limits, Listener, Masks, Metrics, Names, OwnPorts, Tallies, Tally,
-    UpstreamTls, Workers,
+    Unopened, UpstreamTls, Workers,
 };
 use callgate_redirect::{NetnsRef, Redirect};
 use callgate_uplink::{ClientTls, Uplink};
@@ -173,6 +173,7 @@ impl Agent {
             own_ports: OwnPorts::new(own_ports),
             metrics,
             tallies: Tallies::default(),
+            unopened: Unopened::default(),
             workers: Workers::start().context("cannot start the threads that carry connections")?,
             limits: Limits {
                 connections: config.connections_max,

@@ -33,7 +33,7 @@ pub use reason::Reason;
 pub use record::{
     AgentRecord, AgentState, CallBegin, CallEnd, Chunk, ConnectionRecord, Direction, DnsRecord, DnsTransport,
     EnrolmentChange, EnrolmentRecord, Header, KernelDenial, KernelEvent, Latency, Outcome, PolicyChange, Record,
-    RecordKind,
+    RecordKind, Uninspected,
 };
 pub use service::{Service, ServiceError};
 pub use workload::{Executable, FailMode, Mode, Process, Workload, WorkloadName, WorkloadNameError};

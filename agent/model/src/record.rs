@@ -164,6 +164,33 @@ pub struct CallEnd {
     pub latency: Latency,
 }
 
+/// Why the bytes of a connection passed without being decoded.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Uninspected {
+    /// A policy lets its TLS pass unopened: `@tls("passthrough")`.
+    Policy,
+    /// Observe mode: clients of the workload refused our certificate for the service before, so TLS is not opened.
+    CertificateRefused,
+    /// Observe mode: the service's TLS could not be opened or verified.
+    UpstreamTls,
+    /// Its protocol is none that is decoded.
+    Protocol,
+}
+
+impl Uninspected {
+    /// The word used in records and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::CertificateRefused => "certificate_refused",
+            Self::UpstreamTls => "upstream_tls",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
 /// A connection that ended.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ConnectionRecord {
@@ -183,6 +210,9 @@ pub struct ConnectionRecord {
     pub decision: Option<Decision>,
     /// Whether calls were decoded; false for passthrough, unknown protocols and connections refused early.
     pub inspected: bool,
+    /// Why its bytes passed without being decoded; none where they were, or where nothing passed.
+    #[serde(default)]
+    pub uninspected: Option<Uninspected>,
     /// How it ended.
     pub outcome: Outcome,
     /// Why.

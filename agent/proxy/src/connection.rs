@@ -3,13 +3,14 @@
 //! Straight from top to bottom; each way out notes how the connection ended.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
-use callgate_model::{Origin, Outcome, Placement, Process, Reason, Service, Workload};
+use callgate_model::{Origin, Outcome, Placement, Process, Reason, Service, Uninspected, Workload};
 use callgate_policy::ConnectPermit;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::counted::Counted;
 use crate::facts::Connection;
@@ -17,6 +18,7 @@ use crate::http::{self, Channel, Connect, ServerStream, Upstream, Version};
 use crate::opening::{self, Opening};
 use crate::relay::relay;
 use crate::replay::Replay;
+use crate::unopened::Refused;
 use crate::{Gate, dial, dns, tls};
 
 /// Carries the connection that `origin` describes until it ends.
@@ -105,7 +107,16 @@ async fn secured(connection: &Arc<Connection>, mut stream: Counted, first: Bytes
     let upstream = match &*connect {
         Ok(permit) if permit.passthrough() => {
             let stream = Replay::new(hello.bytes, stream);
-            return pass_through(connection, permit, stream, Reason::Permitted).await;
+            return pass_through(connection, permit, stream, Uninspected::Policy).await;
+        }
+        // The mode is this connection's: a workload that is enforced from now on has its TLS opened from now on.
+        Ok(permit) if connection.observes() && is_unopened(connection, &service) => {
+            let stream = Replay::new(hello.bytes, stream);
+            return pass_through(connection, permit, stream, Uninspected::CertificateRefused).await;
+        }
+        Ok(permit) if connection.observes() && !hello.speaks_http1 && !hello.speaks_http2 => {
+            let stream = Replay::new(hello.bytes, stream);
+            return pass_through(connection, permit, stream, Uninspected::Protocol).await;
         }
         Ok(_) if !hello.speaks_http1 && !hello.speaks_http2 => {
             return connection.ends(Outcome::Refused, Reason::ProtocolUnsupported);
@@ -114,7 +125,7 @@ async fn secured(connection: &Arc<Connection>, mut stream: Counted, first: Bytes
             Ok(server) => Upstream::dialled(server),
             Err(Reason::UpstreamCertificate | Reason::UpstreamProtocol) if connection.observes() => {
                 let stream = Replay::new(hello.bytes, stream);
-                return pass_through(connection, permit, stream, Reason::UpstreamProtocol).await;
+                return pass_through(connection, permit, stream, Uninspected::UpstreamTls).await;
             }
             // The caller is told why in its own protocol, once it has asked for something.
             Err(reason) => Upstream::failed(reason),
@@ -124,9 +135,21 @@ async fn secured(connection: &Arc<Connection>, mut stream: Counted, first: Bytes
     };
     let mut stream = match tls::accept(connection, hello, &service, upstream.version(), stream).await {
         Ok(stream) => stream,
-        Err(reason) => return connection.ends(Outcome::Refused, reason),
+        Err(unfinished) => {
+            refused(connection, &service, unfinished.refused);
+            return connection.ends(Outcome::Refused, unfinished.reason);
+        }
     };
-    match opening::read(&mut stream, gate.limits.opening).await {
+    let opened = opening::read(&mut stream, gate.limits.opening).await;
+    if connection.observes() {
+        match &opened {
+            // Some clients look at the certificate only now, and leave.
+            Ok(Opening::Closed) => refused(connection, &service, Some(Refused::Perhaps)),
+            Err(error) => refused(connection, &service, Refused::of(error)),
+            Ok(_) => gate.unopened.trusted(&connection.workload.id, &service),
+        }
+    }
+    match opened {
         Ok(Opening::Http1(first)) => {
             let stream = Replay::new(first, stream);
             http::serve(Arc::clone(connection), Channel::Tls(service), Version::Http1, upstream, stream).await;
@@ -140,6 +163,21 @@ async fn secured(connection: &Arc<Connection>, mut stream: Counted, first: Bytes
             undecoded(connection, &service, true, stream, upstream.into_unused()).await;
         }
         Ok(Opening::Closed) | Err(_) => connection.ends(Outcome::Complete, Reason::ClientGone),
+    }
+}
+
+/// Whether clients of the workload have refused our certificate for `service`.
+fn is_unopened(connection: &Connection, service: &Service) -> bool {
+    connection.gate.unopened.holds(&connection.workload.id, service, Instant::now())
+}
+
+/// Notes that a client does not take our certificate. Observe mode breaks nothing, so its next try passes unopened;
+/// where verdicts are enforced nothing is noted, and no number of tries changes anything.
+fn refused(connection: &Connection, service: &Service, refused: Option<Refused>) {
+    let Some(refused) = refused.filter(|_| connection.observes()) else { return };
+    let workload = &connection.workload.id;
+    if connection.gate.unopened.note(workload, service, refused, Instant::now()) {
+        info!(%workload, %service, %refused, "clients refuse our certificate: TLS passes unopened from now on");
     }
 }
 
@@ -164,14 +202,14 @@ async fn undecoded<S>(
         }
     };
     match server {
-        Some(server) => carry(connection, stream, server, Reason::Permitted).await,
+        Some(server) => carry(connection, stream, server, Uninspected::Protocol).await,
         None if tls => connection.ends(Outcome::Refused, Reason::UpstreamUnreachable),
-        None => pass_through(connection, permit, stream, Reason::Permitted).await,
+        None => pass_through(connection, permit, stream, Uninspected::Protocol).await,
     }
 }
 
 /// Dials and relays, unopened.
-async fn pass_through<S>(connection: &Arc<Connection>, permit: &ConnectPermit, stream: S, why: Reason)
+async fn pass_through<S>(connection: &Arc<Connection>, permit: &ConnectPermit, stream: S, why: Uninspected)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -181,17 +219,27 @@ where
     }
 }
 
-async fn carry<C, S>(connection: &Arc<Connection>, client: C, server: S, why: Reason)
+async fn carry<C, S>(connection: &Arc<Connection>, client: C, server: S, why: Uninspected)
 where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    connection.uninspected(why);
     let ended = tokio::select! {
         ended = relay(client, server) => ended,
         () = connection.gate.stopping.cancelled() => return connection.ends(Outcome::Cut, Reason::ShuttingDown),
     };
     match ended {
-        Ok(_) => connection.ends(Outcome::Complete, why),
+        Ok(_) => connection.ends(Outcome::Complete, reason_of(why)),
         Err(_) => connection.ends(Outcome::Cut, Reason::ClientGone),
+    }
+}
+
+/// What the record of a connection that passed gives as its reason.
+fn reason_of(why: Uninspected) -> Reason {
+    match why {
+        Uninspected::Policy | Uninspected::Protocol => Reason::Permitted,
+        Uninspected::CertificateRefused => Reason::ClientTls,
+        Uninspected::UpstreamTls => Reason::UpstreamProtocol,
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::digest;
 use callgate_model::{
     ConnectionId, ConnectionRecord, Decision, Mode, Origin, Outcome, Process, Reason, RecordKind, Service, SessionId,
-    Workload,
+    Uninspected, Workload,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -46,6 +46,7 @@ struct Ending {
     service: Option<Service>,
     decision: Option<Decision>,
     inspected: bool,
+    uninspected: Option<Uninspected>,
     outcome: Outcome,
     reason: Reason,
     refused: u64,
@@ -75,6 +76,7 @@ impl Connection {
                 service: None,
                 decision: None,
                 inspected: false,
+                uninspected: None,
                 outcome: Outcome::Cut,
                 reason: Reason::Internal,
                 refused: 0,
@@ -152,6 +154,12 @@ impl Connection {
         self.ending().inspected = true;
     }
 
+    /// Notes that its bytes pass as they are.
+    pub(crate) fn uninspected(&self, why: Uninspected) {
+        self.ending().uninspected = Some(why);
+        self.gate.metrics.uninspected(why);
+    }
+
     /// Notes how it ends.
     pub(crate) fn ends(&self, outcome: Outcome, reason: Reason) {
         let mut ending = self.ending();
@@ -187,6 +195,7 @@ impl Drop for Connection {
                 service: ending.service.take(),
                 decision: ending.decision.take(),
                 inspected: ending.inspected,
+                uninspected: ending.uninspected,
                 outcome,
                 reason,
                 calls: self.calls.load(Ordering::Relaxed),

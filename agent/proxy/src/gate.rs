@@ -12,7 +12,7 @@ use callgate_policy::PolicySet;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Dns, Ground, Masks, Metrics, Names, OwnPorts, Tallies, UpstreamTls, Workers};
+use crate::{Dns, Ground, Masks, Metrics, Names, OwnPorts, Tallies, Unopened, UpstreamTls, Workers};
 
 /// The shared, read-only context of the data path.
 pub struct Gate {
@@ -46,6 +46,8 @@ pub struct Gate {
     pub metrics: Metrics,
     /// Counters per workload.
     pub tallies: Tallies,
+    /// In observe mode, TLS that is not opened because clients refused our certificate.
+    pub unopened: Unopened,
     /// Times and counts.
     pub limits: Limits,
     /// Carry the connections.

@@ -26,6 +26,7 @@ mod replay;
 mod tally;
 mod through;
 mod tls;
+mod unopened;
 mod workers;
 
 pub use dns::{Dns, DnsListener};
@@ -39,4 +40,5 @@ pub use own_ports::OwnPorts;
 pub use refuse::{Refusal, grpc_status_of, status_of};
 pub use tally::{Tallies, Tally};
 pub use tls::UpstreamTls;
+pub use unopened::Unopened;
 pub use workers::Workers;

@@ -1,6 +1,6 @@
 //! Counters of the data path. Labels come from closed enums alone, so their number is bounded.
 
-use callgate_model::{Outcome, Reason, Verdict};
+use callgate_model::{Outcome, Reason, Uninspected, Verdict};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -23,6 +23,12 @@ struct ConnectionLabels {
     reason: Word,
 }
 
+/// Labels of a connection whose bytes pass as they are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UninspectedLabels {
+    why: Word,
+}
+
 /// A word of a closed list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Word(&'static str);
@@ -38,6 +44,7 @@ impl EncodeLabelValue for Word {
 pub struct Metrics {
     calls: Family<CallLabels, Counter>,
     connections: Family<ConnectionLabels, Counter>,
+    uninspected: Family<UninspectedLabels, Counter>,
     open: Gauge,
     decide: Histogram,
     masked: Counter,
@@ -51,6 +58,7 @@ impl Metrics {
         let metrics = Self {
             calls: Family::default(),
             connections: Family::default(),
+            uninspected: Family::default(),
             open: Gauge::default(),
             // 8 µs to 0.5 s.
             decide: Histogram::new(exponential_buckets(8e-6, 2.0, 17)),
@@ -59,6 +67,11 @@ impl Metrics {
         };
         registry.register("callgate_calls", "Calls decided", metrics.calls.clone());
         registry.register("callgate_connections", "Connections ended", metrics.connections.clone());
+        registry.register(
+            "callgate_connections_uninspected",
+            "Connections whose bytes passed without being decoded",
+            metrics.uninspected.clone(),
+        );
         registry.register("callgate_connections_open", "Connections open", metrics.open.clone());
         registry.register(
             "callgate_decide_seconds",
@@ -100,6 +113,10 @@ impl Metrics {
     pub(crate) fn open(&self) -> OpenConnection {
         self.open.inc();
         OpenConnection(self.open.clone())
+    }
+
+    pub(crate) fn uninspected(&self, why: Uninspected) {
+        self.uninspected.get_or_create(&UninspectedLabels { why: Word(why.as_str()) }).inc();
     }
 
     pub(crate) fn ended(&self, outcome: Outcome, reason: Reason) {

@@ -19,6 +19,7 @@ use tracing::debug;
 use crate::bulk::{Ahead, Gathered};
 use crate::facts::Connection;
 use crate::http::Version;
+use crate::unopened::{HUNG_UP, Refused};
 
 /// The application protocols that we carry within TLS (RFC 7301 and its registry).
 const HTTP1: &[u8] = b"http/1.1";
@@ -129,33 +130,42 @@ pub(crate) async fn read_hello<S: AsyncRead + Unpin>(stream: &mut S, first: Byte
     }
 }
 
+/// A handshake of the workload's with us that was not completed.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    pub(crate) reason: Reason,
+    /// Whether the client did not take our certificate.
+    pub(crate) refused: Option<Refused>,
+}
+
 /// Completes the handshake with the workload, as `service`; `upstream` is what the upstream speaks, where that is known.
 ///
 /// # Errors
-/// [`Reason::ClientTls`] if it fails, mostly because the client does not trust our CA.
+/// [`Reason::ClientTls`] if it fails, mostly because the client does not trust our CA; [`Reason::Internal`] if we have
+/// no certificate to show.
 pub(crate) async fn accept<S>(
     connection: &Connection,
     hello: Hello,
     service: &Service,
     upstream: Option<Version>,
     stream: S,
-) -> Result<Gathered<server::TlsStream<Ahead<S>>>, Reason>
+) -> Result<Gathered<server::TlsStream<Ahead<S>>>, Unfinished>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let gate = &connection.gate;
     let config = gate.authority.server_config(service.host(), hello.protocols(upstream)).map_err(|error| {
         tracing::error!(%error, %service, "no certificate could be made");
-        Reason::Internal
+        Unfinished { reason: Reason::Internal, refused: None }
     })?;
     let handshake = StartHandshake::from_parts(hello.accepted, Ahead::new(stream)).into_stream(config);
     match tokio::time::timeout(gate.limits.handshake, handshake).await {
         Ok(Ok(stream)) => Ok(Gathered::new(stream)),
         Ok(Err(error)) => {
             debug!(%error, %service, "the workload did not complete its handshake");
-            Err(Reason::ClientTls)
+            Err(Unfinished { reason: Reason::ClientTls, refused: Refused::of(&error) })
         }
-        Err(_elapsed) => Err(Reason::ClientTls),
+        Err(_elapsed) => Err(Unfinished { reason: Reason::ClientTls, refused: None }),
     }
 }
 
@@ -201,14 +211,6 @@ impl From<Reason> for Failure {
         Self::Because(reason)
     }
 }
-
-/// How it shows that a peer hung up: it depends on what was on its way then.
-const HUNG_UP: [io::ErrorKind; 4] = [
-    io::ErrorKind::ConnectionReset,
-    io::ErrorKind::ConnectionAborted,
-    io::ErrorKind::BrokenPipe,
-    io::ErrorKind::UnexpectedEof,
-];
 
 fn failure_of(error: &io::Error) -> Failure {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {

@@ -17,8 +17,10 @@ use crate::discovery::{Discovery, Key, Seen, What};
 /// `callgate discover`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Calls of one shape are one row: what looks like an id becomes `*`. Connections that were not opened have a row of
-their own, `(not decoded)`.
+Calls of one shape are one row: what looks like an id becomes `*`. Connections whose calls are not known have a row of
+their own, `(uninspected: WHY)`: policy (@tls), certificate_refused (observe mode: clients do not trust our CA, so their
+TLS passes unopened), upstream_tls (observe mode: the service's TLS cannot be verified), protocol (none that is decoded).
+Their count includes those that came to nothing; client_tls among the reasons: clients broke their handshake off.
 
 Examples:
   callgate discover --since 1d
@@ -27,7 +29,9 @@ Examples:
 
 With --json one row a line:
   workload, service, function
-            who and what; function is empty for connections that were not decoded
+            who and what; function is empty for connections whose calls are not known
+  uninspected
+            why they are not, where they passed; empty for calls
   count, would_deny, denied
             calls (or connections), of them would-be denials in observe mode, and refusals
   reasons   of the denials
@@ -91,7 +95,7 @@ fn run_to(args: &DiscoverArgs, out: &mut impl Write) -> Result<ExitCode> {
         for (key, seen) in &discovery.rows {
             table.add_row([
                 rows::printable(&key.workload),
-                rows::printable(&shown(key)),
+                rows::printable(&shown(key, seen)),
                 seen.count.to_string(),
                 seen.would_deny.to_string(),
                 seen.denied.to_string(),
@@ -109,17 +113,24 @@ fn run_to(args: &DiscoverArgs, out: &mut impl Write) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn shown(key: &Key) -> String {
+/// Why it is uninspected.
+fn words(seen: &Seen) -> Vec<&'static str> {
+    seen.uninspected.iter().map(|why| why.as_str()).collect()
+}
+
+fn shown(key: &Key, seen: &Seen) -> String {
     match &key.what {
         What::Calls { protocol, method, shape } => format!("{}:{method} {}{shape}", protocol.as_str(), key.service),
-        What::Undecoded => format!("{} (not decoded)", key.service),
+        What::Undecoded if seen.uninspected.is_empty() => format!("{} (no call)", key.service),
+        What::Undecoded => format!("{} (uninspected: {})", key.service, words(seen).join(", ")),
     }
 }
 
 fn object(key: &Key, seen: &Seen) -> serde_json::Value {
-    let function = if key.what == What::Undecoded { String::new() } else { shown(key) };
+    let function = if key.what == What::Undecoded { String::new() } else { shown(key, seen) };
     json!({
         "workload": key.workload, "service": key.service.to_string(), "function": function,
+        "uninspected": words(seen),
         "count": seen.count, "would_deny": seen.would_deny, "denied": seen.denied, "reasons": seen.reasons,
         "executables": seen.executables, "example": seen.example,
         "last_us": seen.last_us, "last": show_time(seen.last_us),

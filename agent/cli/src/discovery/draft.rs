@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use callgate_model::{Protocol, Reason};
+use callgate_model::{Protocol, Reason, Uninspected};
 
 use super::{Discovery, Key, Seen, Shape, What};
 
@@ -62,10 +62,19 @@ fn condition(protocol: Protocol, method: &str, shape: &Shape) -> String {
 
 fn undecoded(out: &mut String, key: &Key, seen: &Seen) {
     about(out, seen, "connection");
+    let is = |why| seen.uninspected.contains(&why);
+    let refused = is(Uninspected::CertificateRefused) || seen.reasons.contains(Reason::ClientTls.as_str());
+    if refused {
+        out.push_str(
+            "// Clients do not take our certificate: give them our CA, and their calls are seen and judged.\n",
+        );
+    }
+    let unopened = refused || is(Uninspected::Policy) || is(Uninspected::UpstreamTls);
+    let tls = if unopened { "@tls(\"passthrough\") " } else { "" };
     let _ = write!(
         out,
         "// Bytes that are not decoded: neither calls nor data in them would be seen. Take the slashes away if that is meant.\n\
-         // permit (principal == Callgate::Workload::{}, action == Callgate::Action::\"connect\", \
+         // {tls}permit (principal == Callgate::Workload::{}, action == Callgate::Action::\"connect\", \
          resource == Callgate::Service::{});\n",
         text(&key.workload),
         text(&key.service.to_string()),
@@ -182,5 +191,18 @@ mod tests {
         discovery.rows.insert(key("run/x", "/v1/keys"), forbidden);
         let text = draft(&discovery);
         assert!(!text.contains("permit (") && text.contains("left out"), "{text}");
+    }
+
+    #[test]
+    fn what_clients_refused_to_have_opened_is_drafted_as_passing_unopened() {
+        let mut discovery = Discovery::default();
+        let refused = Seen { uninspected: [Uninspected::CertificateRefused].into(), ..seen(3) };
+        discovery.rows.insert(Key { what: What::Undecoded, ..key("run/x", "/") }, refused);
+        let text = draft(&discovery);
+        assert!(text.contains("give them our CA"), "{text}");
+        let taken = text.replace("// @tls", "@tls");
+        let parsed = PolicySet::parse(&[("draft.cedar".to_owned(), taken.clone())], |_| None);
+        let (set, _) = parsed.unwrap_or_else(|errors| panic!("{errors}\n{taken}"));
+        assert_eq!((set.len(), taken.matches("@tls(\"passthrough\")").count()), (1, 1), "{taken}");
     }
 }

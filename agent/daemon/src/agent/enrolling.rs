@@ -169,6 +169,8 @@ impl Agent {
     /// If the kernel's programs cannot be detached.
     pub fn unenrol(&self, workload: &Workload) -> Result<()> {
         self.let_go(workload)?;
+        // Not where a cgroup only went away: the next run of the same job would have to fail again.
+        self.gate.unopened.forget(&workload.id);
         let path = cgroup::cgroup2_mount()?.join(&workload.cgroup_path);
         self.enrolment(workload, &path).remove(&self.config.state_dir)?;
         Ok(())

@@ -10,6 +10,7 @@ mod floods;
 mod heads;
 mod links;
 mod machine;
+mod observe;
 mod programs;
 mod run;
 mod size;
@@ -23,6 +24,7 @@ fn main() -> std::process::ExitCode {
         daemon::CASES,
         dns::CASES,
         run::CASES,
+        observe::CASES,
         clients::CASES,
         floods::CASES,
         size::CASES,

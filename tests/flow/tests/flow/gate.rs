@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -23,14 +24,15 @@ use callgate_model::{
 use callgate_policy::PolicySet;
 use callgate_proto::decode_record;
 use callgate_proxy::{
-    DeclaredServices, Dns, Gate, Ground, Limits, Listener, Masks, Metrics, Names, OwnPorts, Tallies, UpstreamTls,
-    Workers,
+    DeclaredServices, Dns, Gate, Ground, Limits, Listener, Masks, Metrics, Names, OwnPorts, Tallies, Unopened,
+    UpstreamTls, Workers,
 };
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-const CGROUP: CgroupId = CgroupId(7);
+/// The cgroup of `run/flow`, which connections come from unless told otherwise.
+pub const CGROUP: CgroupId = CgroupId(7);
 const NETNS: NetnsCookie = NetnsCookie(1);
 
 /// What the kernel would have noted of this process.
@@ -42,8 +44,11 @@ fn executed_here() -> Executed {
     Executed { start: Duration::from_millis(ticks * 10), device: file.dev(), inode: file.ino() }
 }
 
-/// Every connection goes to one place.
-struct OneWay(SocketAddr);
+/// Every connection goes to one place, and comes from one workload at a time.
+struct OneWay {
+    destination: SocketAddr,
+    enrolled: Arc<AtomicU64>,
+}
 
 impl Ground for OneWay {
     fn asker(&self, _netns: NetnsCookie, _peer: SocketAddr) -> Option<Origin> {
@@ -54,8 +59,8 @@ impl Ground for OneWay {
         let mut now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         now.tv_sec += 1;
         Some(Origin {
-            destination: self.0,
-            enrolled: CGROUP,
+            destination: self.destination,
+            enrolled: CgroupId(self.enrolled.load(Ordering::SeqCst)),
             cgroup: CGROUP,
             netns,
             pid: std::process::id(),
@@ -74,6 +79,18 @@ impl Ground for OneWay {
     }
 }
 
+fn workload(cgroup: CgroupId, id: &str, mode: Mode) -> Workload {
+    Workload {
+        id: id.into(),
+        cgroup,
+        cgroup_path: "flow".into(),
+        mode,
+        fail: FailMode::Closed,
+        session: Some(SessionId::new()),
+        weakened: Vec::new(),
+    }
+}
+
 /// How a gate is to be.
 pub struct GateConfig<'a> {
     /// Text of its policies.
@@ -88,12 +105,22 @@ pub struct GateConfig<'a> {
     pub mode: Mode,
     /// Who vouches for callers.
     pub issuers: &'a [IssuerConfig],
+    /// For how long TLS stays unopened once a client refused our certificate, in observe mode.
+    pub unopened_for: Duration,
 }
 
 impl<'a> GateConfig<'a> {
     /// Enforces `policies` on the way to `destination`.
     pub fn new(policies: &'a str, destination: SocketAddr) -> Self {
-        Self { policies, destination, names: &[], upstream_ca: None, mode: Mode::Enforce, issuers: &[] }
+        Self {
+            policies,
+            destination,
+            names: &[],
+            upstream_ca: None,
+            mode: Mode::Enforce,
+            issuers: &[],
+            unopened_for: Unopened::HOLDS_FOR,
+        }
     }
 }
 
@@ -104,6 +131,9 @@ pub struct FlowGate {
     /// What clients must trust.
     pub ca_pem: String,
     recorder: Recorder,
+    gate: Arc<Gate>,
+    registry: Registry,
+    enrolled: Arc<AtomicU64>,
     stopping: CancellationToken,
     runtime: Option<tokio::runtime::Runtime>,
     _spool: tempfile::TempDir,
@@ -131,19 +161,13 @@ impl FlowGate {
         let ca_pem = authority.ca_pem();
         let stopping = CancellationToken::new();
         let roster = Roster::new();
-        roster.insert(Workload {
-            id: "run/flow".into(),
-            cgroup: CGROUP,
-            cgroup_path: "flow".into(),
-            mode: config.mode,
-            fail: FailMode::Closed,
-            session: Some(SessionId::new()),
-            weakened: Vec::new(),
-        });
+        roster.insert(workload(CGROUP, "run/flow", config.mode));
         let address: IpAddr = config.destination.ip();
         let declared = config.names.iter().map(|name| ((*name).to_owned(), vec![address]));
+        let mut registry = Registry::default();
+        let enrolled = Arc::new(AtomicU64::new(CGROUP.0));
         let gate = Arc::new(Gate {
-            ground: Arc::new(OneWay(config.destination)),
+            ground: Arc::new(OneWay { destination: config.destination, enrolled: Arc::clone(&enrolled) }),
             roster: Arc::new(roster),
             policies: Arc::new(ArcSwap::from_pointee(policies)),
             authority,
@@ -159,8 +183,9 @@ impl FlowGate {
                 50,
             ),
             own_ports: OwnPorts::default(),
-            metrics: Metrics::register(&mut Registry::default()),
+            metrics: Metrics::register(&mut registry),
             tallies: Tallies::default(),
+            unopened: Unopened::new(config.unopened_for),
             workers: Workers::start()?,
             limits: Limits::default(),
             held_back: Arc::new(Semaphore::new(Limits::HELD_BACK_KIB)),
@@ -169,9 +194,23 @@ impl FlowGate {
         });
         let socket = std::net::TcpListener::bind("127.0.0.1:0")?;
         let address = socket.local_addr()?;
-        tokio::spawn(Listener::new(socket, NETNS)?.serve(gate));
+        tokio::spawn(Listener::new(socket, NETNS)?.serve(Arc::clone(&gate)));
         drop(entered);
-        Ok(Self { address, ca_pem, recorder, stopping, runtime: Some(runtime), _spool: spool })
+        let runtime = Some(runtime);
+        Ok(Self { address, ca_pem, recorder, gate, registry, enrolled, stopping, runtime, _spool: spool })
+    }
+
+    /// Enrols `cgroup` as `id`, or changes its mode. Connections come from it from here on.
+    pub fn comes_from(&self, cgroup: CgroupId, id: &str, mode: Mode) {
+        self.gate.roster.insert(workload(cgroup, id, mode));
+        self.enrolled.store(cgroup.0, Ordering::SeqCst);
+    }
+
+    /// What a scraper would read.
+    pub fn metrics(&self) -> Result<String> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
     }
 
     /// Every record so far, once `enough` says so of them.

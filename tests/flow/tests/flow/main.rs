@@ -12,3 +12,4 @@ mod harness;
 mod hidden;
 mod orders;
 mod rules;
+mod unopened;

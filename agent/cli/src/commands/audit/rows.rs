@@ -225,12 +225,22 @@ fn of_connection(connection: &ConnectionRecord) -> (String, String) {
     let decision = connection.decision.as_ref().map_or_else(String::new, said);
     let result = match connection.outcome {
         Outcome::Complete if !connection.inspected => {
-            format!("passed through, {} B out, {} B in", connection.bytes_in, connection.bytes_out)
+            format!(
+                "passed through{}, {} B out, {} B in",
+                unseen(connection),
+                connection.bytes_in,
+                connection.bytes_out
+            )
         }
         Outcome::Complete => "closed without a call".into(),
         Outcome::Refused => format!("refused: {}", connection.reason),
-        Outcome::Cut => format!("cut off: {}", connection.reason),
+        Outcome::Cut => format!("cut off: {}{}", connection.reason, unseen(connection)),
         Outcome::Interrupted => "interrupted".into(),
     };
     (decision, result)
+}
+
+/// Why the calls of a connection are not known, in brackets.
+fn unseen(connection: &ConnectionRecord) -> String {
+    connection.uninspected.map_or_else(String::new, |why| format!(" (uninspected: {})", why.as_str()))
 }
