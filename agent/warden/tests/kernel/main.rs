@@ -8,6 +8,7 @@ mod families;
 mod guards;
 mod hands;
 mod life;
+mod lineage;
 mod odd_calls;
 mod severs;
 mod world;
@@ -23,7 +24,8 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(client::FLAG) {
         return client::main();
     }
-    let tables: [&[Case]; 5] = [severs::CASES, guards::CASES, hands::CASES, families::CASES, life::CASES];
+    let tables: [&[Case]; 6] =
+        [severs::CASES, guards::CASES, hands::CASES, families::CASES, life::CASES, lineage::CASES];
     let mut arguments = Arguments::from_args();
     if !arguments.list {
         if !rustix::process::geteuid().is_root() {
