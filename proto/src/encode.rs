@@ -206,6 +206,7 @@ impl From<model::Process> for v1::Process {
                 inode: executable.inode,
                 sha256: executable.sha256,
             }),
+            lineage: (process.lineage != model::Lineage::default()).then(|| process.lineage.into()),
             placement: (process.placement != model::Placement::default()).then(|| v1::Placement {
                 cgroup_path: process.placement.cgroup_path.to_string_lossy().into_owned(),
                 unit: process.placement.unit,
@@ -213,6 +214,20 @@ impl From<model::Process> for v1::Process {
                 container_id: process.placement.container_id,
             }),
         }
+    }
+}
+
+impl From<model::Lineage> for v1::Lineage {
+    fn from(lineage: model::Lineage) -> Self {
+        let ancestor = |ancestor: model::Ancestor| v1::Ancestor {
+            pid: ancestor.pid,
+            start_time: ancestor.start_time,
+            path: ancestor.path,
+            device: ancestor.device,
+            inode: ancestor.inode,
+            sha256: ancestor.sha256,
+        };
+        Self { ancestors: lineage.ancestors.into_iter().map(ancestor).collect(), end: lineage.end.to_wire() }
     }
 }
 

@@ -50,6 +50,7 @@ words! {
     TlsMode as "TLS mode" { Inspect, Passthrough }
     Direction as "direction" { Request, Response }
     Outcome as "outcome" { Complete, Refused, Cut, Interrupted }
+    LineageEnd as "end of the lineage" { Entry, Cut, Unknown }
     EnrolmentChange as "enrolment change" { Enrolled, Resumed, Unenrolled }
     KernelEvent as "kernel event" {
         Stale, NoListener, Udp, Protocol, Egress, OwnPort, Foreign, Family, Severed, Unclassified, Dot

@@ -29,7 +29,7 @@ use callgate_audit::Recovery;
 use callgate_dns::Resolver;
 use callgate_enroll::Roster;
 use callgate_identity::callers::Issuers;
-use callgate_identity::{Attestor, Authority, upstream_config};
+use callgate_identity::{Authority, upstream_config};
 use callgate_mask::PseudonymKey;
 use callgate_model::{AgentState, CgroupId};
 use callgate_proxy::{
@@ -158,7 +158,7 @@ impl Agent {
             upstream_tls: UpstreamTls::new(&*upstream_config(&config.upstream_ca, &[])?),
             masks: Masks::new(config.detectors()?, Some(pseudonym_key(&config.state_dir)?)),
             issuers,
-            attestor: Arc::new(Attestor::new()),
+            attestor: Arc::new(warding::attestor(&warden)),
             recorder: recorder.clone(),
             names: Names::new(DeclaredServices::new(
                 config.service.iter().map(|service| (service.name.clone(), service.addresses.clone())),
