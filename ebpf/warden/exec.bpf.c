@@ -6,27 +6,19 @@
 // is noted here is of the moment. It is told from the exec itself, where that was seen in an enrolled cgroup: the link
 // /proc/PID/exe can be set by prctl() in a user namespace. Children inherit it. A process that was there before its
 // cgroup was enrolled, or that came in later, is taken for what it executes when it first connects.
-#include "warden.h"
+//
+// Which program executed which is kept too (lineage.h), at the exec: connect() has no part in it.
+#include "lineage.h"
 
-// One execution of a program; the map's key is the process (thread group).
-struct execution {
-	// When the process started, since boot. Unit: nanoseconds.
-	u64 start_ns;
-	// The kernel's own count of its execs.
-	u64 number;
-	u64 inode;
-	u32 device;
-	u32 padding;
-};
-
-// Of enrolled processes alone: programs read and write. Where it is full, the note is taken as of one that came in later.
+// Of enrolled processes alone: programs write, programs and the agent read. Where it is full, the note is taken as of
+// one that came in later. Its name stands for its layout, as it outlives the agent.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, u32);
 	__type(value, struct execution);
-} EXECUTIONS SEC(".maps");
+} PROCESSES SEC(".maps");
 
 // The map of ebpf/redirect, taken over by its pin. Must be `SocketState` of ebpf/common and what is in it.
 struct executed {
@@ -82,11 +74,17 @@ int BPF_PROG(exec_done, struct task_struct *task, s32 before, struct linux_binpr
 {
 	u32 pid = task->tgid;
 	if (!place_of_current().enrolled) {
-		bpf_map_delete_elem(&EXECUTIONS, &pid);
+		bpf_map_delete_elem(&PROCESSES, &pid);
 		return 0;
 	}
 	struct execution execution = execution_of(task, program->file);
-	bpf_map_update_elem(&EXECUTIONS, &pid, &execution, BPF_ANY);
+	struct execution *known = bpf_map_lookup_elem(&PROCESSES, &pid);
+	// Noted already: while an agent takes over from another one, the programs of both run.
+	if (known && known->start_ns == execution.start_ns && known->number == execution.number)
+		return 0;
+	execution.id = descend(&execution, known, pid, program);
+	if (bpf_map_update_elem(&PROCESSES, &pid, &execution, BPF_ANY))
+		note_loss();
 	return 0;
 }
 
@@ -96,13 +94,14 @@ int BPF_PROG(exec_fork, struct task_struct *parent, struct task_struct *child)
 	u32 from = parent->tgid, to = child->tgid;
 	if (from == to)
 		return 0;
-	struct execution *known = bpf_map_lookup_elem(&EXECUTIONS, &from);
+	struct execution *known = bpf_map_lookup_elem(&PROCESSES, &from);
 	if (!known || known->number != parent->self_exec_id)
 		return 0;
 	struct execution execution = *known;
 	execution.start_ns = child->start_boottime;
 	execution.number = child->self_exec_id;
-	bpf_map_update_elem(&EXECUTIONS, &to, &execution, BPF_ANY);
+	if (bpf_map_update_elem(&PROCESSES, &to, &execution, BPF_ANY))
+		note_loss();
 	return 0;
 }
 
@@ -112,7 +111,7 @@ int BPF_PROG(exec_exit, struct task_struct *task)
 	u32 pid = task->tgid;
 	// The last thread of its process.
 	if (BPF_CORE_READ(task, signal, live.counter) == 0)
-		bpf_map_delete_elem(&EXECUTIONS, &pid);
+		bpf_map_delete_elem(&PROCESSES, &pid);
 	return 0;
 }
 
@@ -129,13 +128,13 @@ static __always_inline int note(struct bpf_sock_addr *ctx)
 	u32 pid = task->tgid;
 	if (state->origin.pid != pid)
 		return 1;
-	struct execution *known = bpf_map_lookup_elem(&EXECUTIONS, &pid);
+	struct execution *known = bpf_map_lookup_elem(&PROCESSES, &pid);
 	struct execution now;
 	if (known && known->number == task->self_exec_id && known->start_ns == task->group_leader->start_boottime) {
 		now = *known;
 	} else {
 		now = execution_of(task, BPF_CORE_READ(task, mm, exe_file));
-		bpf_map_update_elem(&EXECUTIONS, &pid, &now, BPF_ANY);
+		bpf_map_update_elem(&PROCESSES, &pid, &now, BPF_ANY);
 	}
 	state->origin.executed.start_ns = now.start_ns;
 	state->origin.executed.inode = now.inode;

@@ -30,7 +30,9 @@ enum { false, true };
 // uapi/linux/bpf.h
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
@@ -163,6 +165,7 @@ struct mm_struct {
 
 struct linux_binprm {
 	struct file *file;
+	const char *interp;
 };
 
 struct fdtable {

@@ -61,7 +61,7 @@ impl TryFrom<v1::CallBegin> for model::CallBegin {
             workload: begin.workload,
             cgroup: model::CgroupId(begin.cgroup),
             cgroup_path: begin.cgroup_path,
-            process: required("process", begin.process)?.into(),
+            process: required("process", begin.process)?.try_into()?,
             function: required("function", begin.function)?.try_into()?,
             destination: begin.destination,
             query: begin.query,
@@ -124,7 +124,7 @@ impl TryFrom<v1::ConnectionRecord> for model::ConnectionRecord {
             connection: model::ConnectionId(id_from_bytes("connection", &connection.connection)?),
             session: model::SessionId(id_from_bytes("session", &connection.session)?),
             workload: connection.workload,
-            process: required("process", connection.process)?.into(),
+            process: required("process", connection.process)?.try_into()?,
             destination: connection.destination,
             service: connection.service.map(|text| service(&text)).transpose()?,
             decision: connection.decision.map(TryInto::try_into).transpose()?,
@@ -179,7 +179,7 @@ impl TryFrom<v1::DnsRecord> for model::DnsRecord {
         Ok(Self {
             workload: dns.workload,
             session: dns.session.map(|id| id_from_bytes("session", &id).map(model::SessionId)).transpose()?,
-            process: required("process", dns.process)?.into(),
+            process: required("process", dns.process)?.try_into()?,
             destination: dns.destination,
             transport: model::DnsTransport::from_wire(dns.transport)?,
             name: dns.name,
@@ -195,9 +195,10 @@ impl TryFrom<v1::DnsRecord> for model::DnsRecord {
     }
 }
 
-impl From<v1::Process> for model::Process {
-    fn from(process: v1::Process) -> Self {
-        Self {
+impl TryFrom<v1::Process> for model::Process {
+    type Error = ProtoError;
+    fn try_from(process: v1::Process) -> Result<Self, ProtoError> {
+        Ok(Self {
             pid: process.pid,
             start_time: process.start_time,
             uid: process.uid,
@@ -208,7 +209,8 @@ impl From<v1::Process> for model::Process {
                 inode: executable.inode,
                 sha256: executable.sha256,
             }),
-            // Records of older agents have none.
+            // Records of older agents have neither.
+            lineage: process.lineage.map(TryInto::try_into).transpose()?.unwrap_or_default(),
             placement: process.placement.map_or_else(model::Placement::default, |placement| model::Placement {
                 cgroup_path: placement.cgroup_path.into(),
                 unit: placement.unit,
@@ -216,7 +218,25 @@ impl From<v1::Process> for model::Process {
                 container_id: placement.container_id,
                 pod: placement.pod.map(Into::into),
             }),
-        }
+        })
+    }
+}
+
+impl TryFrom<v1::Lineage> for model::Lineage {
+    type Error = ProtoError;
+    fn try_from(lineage: v1::Lineage) -> Result<Self, ProtoError> {
+        let ancestor = |ancestor: v1::Ancestor| model::Ancestor {
+            pid: ancestor.pid,
+            start_time: ancestor.start_time,
+            path: ancestor.path,
+            device: ancestor.device,
+            inode: ancestor.inode,
+            sha256: ancestor.sha256,
+        };
+        Ok(Self {
+            ancestors: lineage.ancestors.into_iter().map(ancestor).collect(),
+            end: model::LineageEnd::from_wire(lineage.end)?,
+        })
     }
 }
 

@@ -207,6 +207,7 @@ impl From<model::Process> for v1::Process {
                 inode: executable.inode,
                 sha256: executable.sha256,
             }),
+            lineage: (process.lineage != model::Lineage::default()).then(|| process.lineage.into()),
             placement: (process.placement != model::Placement::default()).then(|| v1::Placement {
                 cgroup_path: process.placement.cgroup_path.to_string_lossy().into_owned(),
                 unit: process.placement.unit,
@@ -222,6 +223,20 @@ impl From<model::Pod> for v1::Pod {
     fn from(pod: model::Pod) -> Self {
         let model::Pod { namespace, name, service_account, container, image, group, labels } = pod;
         Self { namespace, name, service_account, container, image, group, labels: labels.into_iter().collect() }
+    }
+}
+
+impl From<model::Lineage> for v1::Lineage {
+    fn from(lineage: model::Lineage) -> Self {
+        let ancestor = |ancestor: model::Ancestor| v1::Ancestor {
+            pid: ancestor.pid,
+            start_time: ancestor.start_time,
+            path: ancestor.path,
+            device: ancestor.device,
+            inode: ancestor.inode,
+            sha256: ancestor.sha256,
+        };
+        Self { ancestors: lineage.ancestors.into_iter().map(ancestor).collect(), end: lineage.end.to_wire() }
     }
 }
 

@@ -12,6 +12,20 @@ fn process() -> Process {
         uid: 1000,
         gid: 1001,
         executable: Some(Executable { path: "/usr/bin/curl".into(), device: 3, inode: 4, sha256: "ab".repeat(32) }),
+        lineage: Lineage {
+            ancestors: vec![
+                Ancestor {
+                    pid: 6,
+                    start_time: 8,
+                    path: "/usr/bin/bash".into(),
+                    device: 3,
+                    inode: 5,
+                    sha256: Some("cd".repeat(32)),
+                },
+                Ancestor { pid: 6, start_time: 8, path: "env".into(), device: 3, inode: 6, sha256: None },
+            ],
+            end: LineageEnd::Cut,
+        },
         placement: Placement {
             cgroup_path: "system.slice/a.service/b".into(),
             unit: "a.service".into(),
@@ -90,7 +104,7 @@ fn every_kind() -> Vec<RecordKind> {
             connection,
             session,
             workload: "cgroup/y".into(),
-            process: Process { executable: None, ..process() },
+            process: Process { executable: None, lineage: Lineage::default(), ..process() },
             destination: "10.0.0.7:443".into(),
             service: Some(Service::new("api.x", 443).unwrap()),
             decision: Some(decision()),
@@ -203,6 +217,10 @@ fn unknown_and_missing_values_are_errors() {
     service.function.as_mut().unwrap().service = "no port".into();
     assert!(matches!(error(service), ProtoError::Unknown { field: "service", .. }));
 
+    let mut lineage = begin();
+    lineage.process.as_mut().unwrap().lineage.as_mut().unwrap().end = 77;
+    assert_eq!(error(lineage), ProtoError::Unknown { field: "end of the lineage", value: "77".into() });
+
     let mut id = begin();
     id.call.pop();
     assert_eq!(error(id), ProtoError::BadId("call"));
@@ -213,6 +231,16 @@ fn unknown_and_missing_values_are_errors() {
 
     assert_eq!(decode_record(&[]).unwrap_err(), ProtoError::Missing("kind"));
     assert!(matches!(decode_record(&[0xff; 9]).unwrap_err(), ProtoError::Malformed(_)));
+}
+
+#[test]
+fn a_record_of_an_older_agent_has_no_lineage() {
+    let record = Record { time_us: 1, kind: every_kind().remove(0) };
+    let mut older = v1::Record::from(record);
+    let Some(v1::record::Kind::Begin(begin)) = &mut older.kind else { unreachable!() };
+    begin.process.as_mut().unwrap().lineage = None;
+    let RecordKind::Begin(begin) = decode_record(&older.encode_to_vec()).unwrap().kind else { unreachable!() };
+    assert_eq!(begin.process.lineage, Lineage { ancestors: Vec::new(), end: LineageEnd::Unknown });
 }
 
 #[test]

@@ -51,6 +51,7 @@ words! {
     Direction as "direction" { Request, Response }
     Outcome as "outcome" { Complete, Refused, Cut, Interrupted }
     Uninspected as "why it is uninspected" { Policy, CertificateRefused, UpstreamTls, Protocol }
+    LineageEnd as "end of the lineage" { Entry, Cut, Unknown }
     EnrolmentChange as "enrolment change" { Enrolled, Resumed, Unenrolled }
     KernelEvent as "kernel event" {
         Stale, NoListener, Udp, Protocol, Egress, OwnPort, Foreign, Family, Severed, Unclassified, Dot

@@ -26,6 +26,7 @@ fn begin() -> CallBegin {
             uid: 3,
             gid: 4,
             executable: Some(Executable { path: "/usr/bin/curl".into(), device: 1, inode: 2, sha256: "ab".repeat(32) }),
+            lineage: Lineage::default(),
             placement: Placement::default(),
         },
         function: Function {

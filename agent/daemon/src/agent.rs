@@ -30,7 +30,7 @@ use callgate_audit::Recovery;
 use callgate_dns::Resolver;
 use callgate_enroll::Roster;
 use callgate_identity::callers::Issuers;
-use callgate_identity::{Attestor, Authority, upstream_config};
+use callgate_identity::{Authority, upstream_config};
 use callgate_mask::PseudonymKey;
 use callgate_model::{AgentState, CgroupId};
 use callgate_proxy::{
@@ -163,7 +163,7 @@ impl Agent {
             upstream_tls: UpstreamTls::new(&*upstream_config(&config.upstream_ca, &[])?),
             masks: Masks::new(config.detectors()?, Some(pseudonym_key(&config.state_dir)?)),
             issuers,
-            attestor: Arc::new(Attestor::new()),
+            attestor: Arc::new(warding::attestor(&warden)),
             pods: joined.as_ref().map(|joined| Arc::clone(&joined.pods)),
             recorder: recorder.clone(),
             names: Names::new(DeclaredServices::new(

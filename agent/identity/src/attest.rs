@@ -5,27 +5,34 @@
 //! does not match then.
 //!
 //! The executable is the one that the kernel noted at `connect()`: a process that executes another program before this
-//! look at it has none, and neither has one of which the kernel noted nothing.
+//! look at it has none, and neither has one of which the kernel noted nothing. The programs that started it are told
+//! from the kernel's record too: see [`lineage`].
 
 mod digest;
+mod lineage;
 mod placement;
 mod stat;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use callgate_model::{Executable, Executed, Origin, Process};
+use callgate_model::{Executable, Executed, Lineage, Origin, Process};
 use rustix::fs::{Mode, OFlags, openat};
 
-use digest::Digests;
+use digest::{Digests, HASHED_MAX};
+use lineage::Descent;
+pub use lineage::Executions;
 
 /// Tells which process is behind a connection.
 ///
-/// Bounded: the digests of the 4,096 executables used last are kept.
+/// Bounded: the digests of the 4,096 executables used last are kept, and as many executions.
 pub struct Attestor {
     proc_root: PathBuf,
     cgroups: Option<PathBuf>,
     digests: Digests,
+    /// None: no lineage is known of anybody.
+    descent: Option<Descent>,
 }
 
 impl Attestor {
@@ -38,7 +45,13 @@ impl Attestor {
     /// Reads a proc file system mounted elsewhere: the host's, seen from a container.
     #[must_use]
     pub fn with_proc(proc_root: impl Into<PathBuf>) -> Self {
-        Self { proc_root: proc_root.into(), cgroups: placement::mount(), digests: Digests::new() }
+        Self { proc_root: proc_root.into(), cgroups: placement::mount(), digests: Digests::new(), descent: None }
+    }
+
+    /// Tells lineages too, from the kernel's record of executions.
+    #[must_use]
+    pub fn with_executions(self, executions: Arc<dyn Executions>) -> Self {
+        Self { descent: Some(Descent::new(executions)), ..self }
     }
 
     /// The process that opened the connection of `origin`; the cgroup enrolled above it is `enrolled`, a path below the
@@ -46,44 +59,68 @@ impl Attestor {
     ///
     /// `start_time` is 0 and `executable` none when that process is gone, or its id belongs to a process that started
     /// after the `connect()`. `executable` alone is none when it is another one than at `connect()`, cannot be read, lies on a FUSE file system
-    /// (whose owner chooses what each read returns), is over 1 GiB, or changed while it was read.
+    /// (whose owner chooses what each read returns), is over 1 GiB, or changed while it was read. `lineage` is unknown
+    /// in the first cases, and where the kernel keeps no record of executions.
     ///
-    /// Blocking: an executable that was not seen before is read and hashed whole (about 1 s for a gigabyte).
+    /// Blocking: executables that were not seen before are read and hashed whole, its own and those of its lineage, up
+    /// to 1 GiB together (about 1 s); those of the lineage that are over it have no digest this time.
     /// Call it from a blocking thread, and bound how many of them wait here.
     #[must_use]
     pub fn process(&self, origin: &Origin, enrolled: &Path) -> Process {
         let opened = self.open(origin);
         let placement = placement::of(opened.as_ref().map(|(dir, _)| dir), origin, enrolled, self.cgroups.as_deref());
-        let mut process =
-            Process { pid: origin.pid, start_time: 0, uid: origin.uid, gid: origin.gid, executable: None, placement };
+        let mut process = Process {
+            pid: origin.pid,
+            start_time: 0,
+            uid: origin.uid,
+            gid: origin.gid,
+            executable: None,
+            lineage: Lineage::default(),
+            placement,
+        };
         let Some((dir, start_time)) = opened else { return process };
         process.start_time = start_time;
+        let mut budget = HASHED_MAX;
         let noted = origin.executed.as_ref().filter(|noted| stat::ticks(noted.start) == start_time);
-        let executable = noted.and_then(|noted| self.executable(&dir, noted));
+        let executable = noted.and_then(|noted| self.executable(&dir, noted, &mut budget));
         // Still the same process: the directory's descriptor pins the process id, but a fork cannot be excluded
         // from having replaced it where `/proc` is not the kernel's own.
         if stat::start_time(&dir) == Some(start_time) {
             process.executable = executable;
         }
+        if let Some(descent) = &self.descent {
+            process.lineage = descent.of(origin, process.executable.as_ref(), self, &mut budget);
+        }
         process
+    }
+
+    /// What process `pid` executes, if that is what was noted of it.
+    fn executes(&self, pid: u32, noted: &Executed, budget: &mut u64) -> Option<Executable> {
+        let dir = self.directory(pid)?;
+        let is_it = stat::start_time(&dir)? == stat::ticks(noted.start);
+        if is_it { self.executable(&dir, noted, budget) } else { None }
     }
 
     /// Opens the process's directory, which then stays this process's, whatever becomes of its id.
     fn open(&self, origin: &Origin) -> Option<(OwnedFd, u64)> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(self.proc_root.join(origin.pid.to_string()), flags, Mode::empty()).ok()?;
+        let dir = self.directory(origin.pid)?;
         let start_time = stat::start_time(&dir)?;
         (start_time <= stat::ticks_since_boot(origin.connected_at)).then_some((dir, start_time))
     }
 
-    fn executable(&self, dir: &OwnedFd, noted: &Executed) -> Option<Executable> {
+    fn directory(&self, pid: u32) -> Option<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(self.proc_root.join(pid.to_string()), flags, Mode::empty()).ok()
+    }
+
+    fn executable(&self, dir: &OwnedFd, noted: &Executed, budget: &mut u64) -> Option<Executable> {
         let path = rustix::fs::readlinkat(dir, "exe", Vec::new()).ok()?;
         // O_PATH: nothing is read, and no device or server is asked, before we know what it is.
         let file = openat(dir, "exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
         if !digest::is(&file, dir, noted) {
             return None;
         }
-        let (id, sha256) = self.digests.of(&file, dir)?;
+        let (id, sha256) = self.digests.of(&file, dir, budget)?;
         Some(Executable {
             path: path.to_string_lossy().into_owned(),
             device: id.device,
@@ -122,7 +159,7 @@ mod tests {
 
     use super::*;
 
-    fn origin(pid: u32, connected_at: Duration) -> Origin {
+    pub(super) fn origin(pid: u32, connected_at: Duration) -> Origin {
         Origin {
             destination: "10.0.0.1:443".parse().unwrap(),
             enrolled: CgroupId(1),
@@ -137,7 +174,7 @@ mod tests {
     }
 
     /// What the kernel would have noted of the process with this directory.
-    fn executed(dir: &Path) -> Option<Executed> {
+    pub(super) fn executed(dir: &Path) -> Option<Executed> {
         let file = fs::metadata(dir.join("exe")).ok()?;
         let open = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).ok()?;
         let start = Duration::from_millis(10 * stat::start_time(&open)?);
@@ -163,12 +200,12 @@ mod tests {
         assert!(known && unknown && nothing, "{known} {unknown} {nothing}");
     }
 
-    fn now() -> Duration {
+    pub(super) fn now() -> Duration {
         stat::read(rustix::time::ClockId::Monotonic)
     }
 
     /// A child that waits for its stdin to close.
-    fn cat() -> Child {
+    pub(super) fn cat() -> Child {
         Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
     }
 

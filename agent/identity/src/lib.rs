@@ -3,7 +3,7 @@
 //! - [`Authority`] makes a CA in memory and a server configuration for each host that a workload calls.
 //! - [`upstream_config`] is how we call the real host: always verified, never resumed.
 //! - [`Attestor`] turns the kernel's record of a connection into a [`Process`](callgate_model::Process) with the
-//!   digest of its executable.
+//!   digest of its executable, and the programs that started it.
 //! - [`callers::Issuers`] turns the token of a request into the [`Caller`](callgate_model::Caller) on whose behalf it is.
 //!
 //! This crate never decides, and never dials but for the keys of configured issuers.
@@ -19,7 +19,7 @@ mod roots;
 mod truststore;
 mod upstream;
 
-pub use attest::{Attestor, uid_of};
+pub use attest::{Attestor, Executions, uid_of};
 pub use authority::Authority;
 pub use error::IdentityError;
 pub use upstream::upstream_config;

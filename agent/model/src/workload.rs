@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{CgroupId, Placement, SessionId};
+use crate::{CgroupId, Lineage, Placement, SessionId};
 
 /// Whether verdicts are enforced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -134,6 +134,9 @@ pub struct Process {
     pub gid: u32,
     /// What it executes; none when that could not be told for certain. A rule that names one then does not match.
     pub executable: Option<Executable>,
+    /// The programs that started it.
+    #[serde(default)]
+    pub lineage: Lineage,
     /// What its cgroup's path tells: unit, pod, container.
     #[serde(default)]
     pub placement: Placement,

@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use callgate_model::{
     Argument, Arguments, ArgumentsState, CallId, Caller, CgroupId, ConnectionId, Decimal, Executable, FailMode,
-    Function, MaskKinds, Mode, Placement, Process, Protocol, Service, Workload,
+    Function, Lineage, MaskKinds, Mode, Placement, Process, Protocol, Service, Workload,
 };
 use callgate_policy::{CallRequest, ConnectPermit, ConnectRequest, PolicySet};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -69,6 +69,7 @@ fn connect(set: &PolicySet) -> ConnectPermit {
             uid: 1000,
             gid: 1000,
             executable: Some(executable),
+            lineage: Lineage::default(),
             placement: Placement::default(),
         },
         service: &Service::new("s500.x", 443).expect("a service"),

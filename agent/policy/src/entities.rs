@@ -251,6 +251,13 @@ fn context(request: &ConnectRequest<'_>) -> Result<Vec<(String, Value)>, Unbuild
         ("tls".to_owned(), Value::new_bool(request.tls)),
         ("sni".to_owned(), Value::new_string(request.sni.to_owned())),
     ];
+    let lineage = &request.process.lineage;
+    let digests = lineage.digests().map(|sha256| Value::new_string(sha256.to_owned()));
+    let record = Value::new_record([
+        ("ancestors".to_owned(), Value::new_set(digests)),
+        ("complete".to_owned(), Value::new_bool(lineage.is_complete())),
+    ]);
+    pairs.push(("lineage".to_owned(), record.map_err(|_| Unbuildable)?));
     if let Some(executable) = &request.process.executable {
         let record = Value::new_record([
             ("path".to_owned(), Value::new_string(executable.path.clone())),

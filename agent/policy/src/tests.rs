@@ -6,6 +6,7 @@ mod decisions;
 mod examples;
 mod hostile;
 mod index;
+mod lineage;
 mod loading;
 
 pub(crate) use asking::*;

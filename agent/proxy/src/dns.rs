@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use callgate_dns::{Answered, Asked, PORT, Resolver};
 use callgate_model::{
-    DnsRecord, DnsTransport, Mode, NetnsCookie, Origin, Placement, Process, Reason, RecordKind, Workload,
+    DnsRecord, DnsTransport, Lineage, Mode, NetnsCookie, Origin, Placement, Process, Reason, RecordKind, Workload,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UdpSocket;
@@ -253,6 +253,7 @@ fn record_left_out(gate: &Gate) {
                 uid: 0,
                 gid: 0,
                 executable: None,
+                lineage: Lineage::default(),
                 placement: Placement::default(),
             },
             destination: String::new(),

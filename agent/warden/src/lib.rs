@@ -7,7 +7,7 @@
 //! | `sockets` | finds and destroys sockets that are older than an enrolment, or were made elsewhere and are held inside |
 //! | `guard` | refuses `connect()` and `sendmsg()` of an enrolled task on a socket of another cgroup |
 //! | `arrivals` | tells at once when an enrolled task may have been given a socket, so that `sockets` looks |
-//! | `exec` | notes which program a task executes as it connects |
+//! | `exec` | notes which program a task executes as it connects, and which program executed which ([`Lineages`]) |
 //! | `calls`, `lsm` | families of sockets that have no hook, netlink beyond routes: refused by LSM, or else their task is ended |
 //!
 //! It decides nothing by policy, and knows the enrolments by the map of `callgate-redirect` alone, found by its pin.
@@ -25,6 +25,7 @@ mod error;
 mod foreign;
 mod held;
 mod kernel;
+mod lineage;
 mod look;
 mod netns;
 mod older;
@@ -38,6 +39,7 @@ mod warden;
 pub use config::{Answer, Config, Means, Older};
 pub use error::WardenError;
 pub use foreign::Swept;
+pub use lineage::Lineages;
 pub use older::Severed;
 pub use parts::Feature;
 pub use warden::{Events, Warden};

@@ -100,21 +100,26 @@ pub static CALLS: Part = Part {
 /// The same beside [`LSM`]: for `pidfd_getfd` alone.
 pub static CALLS_BESIDE_LSM: Part = Part { further: &[], leaves_families: true, ..CALLS };
 
-/// Notes which program a task executes as it connects.
+/// Notes which program a task executes as it connects, and which program executed which.
 pub static EXEC: Part = Part {
     name: "exec",
     object: object!("exec"),
     needed: &["exec_connect4", "exec_connect6", "exec_sendmsg4", "exec_sendmsg6", "exec_done", "exec_fork"],
     further: &["exec_exit"],
     leaves_families: false,
-    degrades: "no executable is known, so that rules which name one do not match",
+    degrades: "no executable and no lineage is known, so that rules which name one do not match",
 };
 
 /// Every part, for those who try them all.
 pub static PARTS: [&Part; 6] = [&SOCKETS, &GUARD, &ARRIVALS, &LSM, &CALLS, &EXEC];
 
 /// Maps that outlive the process, and that objects share.
-const SHARED: [&str; 4] = ["WARDEN_EVENTS", "STIRRED", "DOOMED", "EXECUTIONS"];
+const SHARED: [&str; 6] = ["WARDEN_EVENTS", "STIRRED", "DOOMED", PROCESSES, LINEAGE, COUNTS];
+
+/// What every enrolled process executes, how each execution came about, and how many there were.
+pub const PROCESSES: &str = "PROCESSES";
+pub const LINEAGE: &str = "LINEAGE";
+pub const COUNTS: &str = "COUNTS";
 
 /// Bits of `RULES` in `ebpf/warden/families.h`.
 const NETLINK_REPORTED: u32 = 1;

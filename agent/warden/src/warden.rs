@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{self, Receiver};
 use crate::look::{Eyes, Look};
 use crate::parts::{ARRIVALS, CALLS, CALLS_BESIDE_LSM, EXEC, GUARD, LSM, Loaded, Part, SOCKETS};
 use crate::sockets::Sockets;
-use crate::{Config, Feature, Means, Severed, Swept, WardenError, pins};
+use crate::{Config, Feature, Lineages, Means, Severed, Swept, WardenError, pins};
 
 /// Most events that wait for their reader; further ones are counted. Unit: events.
 const WAITING: usize = 4096;
@@ -95,6 +95,14 @@ impl Warden {
     #[must_use]
     pub fn features(&self) -> &[Feature] {
         &self.features
+    }
+
+    /// Who executed whom; it outlives the warden.
+    ///
+    /// # Errors
+    /// [`WardenError::Map`] where the part `exec` was not loaded.
+    pub fn lineages(&self) -> Result<Lineages, WardenError> {
+        Lineages::open(&self.pins)
     }
 
     /// How sockets are destroyed; none when they cannot be looked at.

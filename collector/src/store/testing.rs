@@ -2,8 +2,8 @@
 
 use callgate_model::{
     CallBegin, CallEnd, CallId, CgroupId, Chunk, ConnectionId, Decision, Direction, Executable, Function, Header,
-    Latency, Obligations, Outcome, Placement, Process, Protocol, Reason, Record, RecordKind, Service, SessionId,
-    Verdict,
+    Latency, Lineage, Obligations, Outcome, Placement, Process, Protocol, Reason, Record, RecordKind, Service,
+    SessionId, Verdict,
 };
 use callgate_proto::encode_record;
 use callgate_proto::v1::SealedRecord;
@@ -64,6 +64,7 @@ pub(crate) fn begin(time_us: u64, call: CallId, path: &str) -> Record {
             uid: 1000,
             gid: 1000,
             executable: Some(Executable { path: "/usr/bin/curl".into(), device: 1, inode: 2, sha256: "ab".repeat(32) }),
+            lineage: Lineage::default(),
             placement: Placement { unit: "shop.service".into(), container_id: "cd".repeat(32), ..Placement::default() },
         },
         function: Function {

@@ -68,6 +68,9 @@ fn process(text: &mut String, process: &Process) {
     if let Some(executable) = &process.executable {
         add(text, &[&executable.path, &executable.sha256]);
     }
+    for ancestor in &process.lineage.ancestors {
+        add(text, &[&ancestor.path, ancestor.sha256.as_deref().unwrap_or_default()]);
+    }
     let Placement { cgroup_path, unit, pod_uid, container_id, pod } = &process.placement;
     add(text, &[&cgroup_path.to_string_lossy(), unit, pod_uid, container_id]);
     if let Some(pod) = pod {

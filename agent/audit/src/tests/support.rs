@@ -44,7 +44,15 @@ pub fn begin(depth: RecordDepth) -> CallBegin {
         workload: "run/test".into(),
         cgroup: CgroupId(1),
         cgroup_path: "callgate/run-1".into(),
-        process: Process { pid: 1, start_time: 2, uid: 3, gid: 4, executable: None, placement: Placement::default() },
+        process: Process {
+            pid: 1,
+            start_time: 2,
+            uid: 3,
+            gid: 4,
+            executable: None,
+            lineage: Lineage::default(),
+            placement: Placement::default(),
+        },
         function: Function {
             protocol: Protocol::Http,
             service: Service::new("api.example", 443).unwrap(),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use callgate_collector::{SessionSearch, SessionSummary, StoredRecord, show_time};
-use callgate_model::{CallId, RecordKind, SessionId};
+use callgate_model::{CallId, LineageEnd, Process, RecordKind, SessionId};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -169,12 +169,12 @@ impl Timeline {
                 rows::time(record.record.time_us),
                 rows::printable(&record.stream.0)
             )?;
-            let placement = match &record.record.kind {
-                RecordKind::Begin(begin) => Some(&begin.process.placement),
-                RecordKind::Connection(connection) => Some(&connection.process.placement),
+            let process = match &record.record.kind {
+                RecordKind::Begin(begin) => Some(&begin.process),
+                RecordKind::Connection(connection) => Some(&connection.process),
                 _ => None,
             };
-            for (name, value) in placement.map(rows::placed).unwrap_or_default() {
+            for (name, value) in process.map(of_process).unwrap_or_default() {
                 writeln!(out, "  {name:<10} {}", rows::printable(&value))?;
             }
         }
@@ -210,6 +210,15 @@ impl Timeline {
         let text: Vec<&str> = parts.into_iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
         writeln!(out, "{since:>+11.3} s  {}", text.join("  "))
     }
+}
+
+/// What stands above the calls of a session whose first record is of this process.
+fn of_process(process: &Process) -> Vec<(&'static str, String)> {
+    let mut told = rows::placed(&process.placement);
+    if process.lineage.end != LineageEnd::Unknown {
+        told.push(("started by", rows::started_by(&process.lineage)));
+    }
+    told
 }
 
 /// One session as a JSON object. The names are those of the contract, beside `first` and `last` as RFC 3339.

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use callgate_enroll::cgroup;
-use callgate_model::{KernelDenial, RecordKind, Workload};
+use callgate_identity::{Attestor, Executions};
+use callgate_model::{Executed, Execution, ExecutionId, KernelDenial, RecordKind, StartedBy, Workload};
 use callgate_redirect::Redirect;
-use callgate_warden::{Feature, Older, Warden, WardenError};
+use callgate_warden::{Feature, Lineages, Older, Warden, WardenError};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tracing::{info, warn};
@@ -43,6 +44,29 @@ pub(super) fn start(config: &Config, redirect: &Arc<Redirect>, has_seccomp: bool
         has_seccomp,
     };
     Warden::start(&config).context("the warden cannot be started")
+}
+
+/// The kernel's record of who executed whom, for [`Attestor`].
+struct Kernel(Lineages);
+
+impl Executions for Kernel {
+    fn current(&self, pid: u32) -> Option<(Executed, StartedBy)> {
+        self.0.current(pid)
+    }
+
+    fn execution(&self, id: ExecutionId) -> Option<Execution> {
+        self.0.execution(id)
+    }
+}
+
+/// Tells who connects; lineages too, where the kernel keeps a record of them.
+pub(super) fn attestor(warden: &Result<Warden>) -> Attestor {
+    let lineages = warden.as_ref().ok().map(Warden::lineages);
+    match lineages {
+        Some(Ok(lineages)) => Attestor::new().with_executions(Arc::new(Kernel(lineages))),
+        // What is missing is an alarm already.
+        Some(Err(_)) | None => Attestor::new(),
+    }
 }
 
 /// The gauge `callgate_warden_parts_missing`.

@@ -18,7 +18,7 @@ use crate::generations::Generations;
 const KEPT: usize = 4096;
 
 /// Largest file that is hashed. Unit: bytes. Source: four times the largest browser or runtime seen.
-const HASHED_MAX: u64 = 1 << 30;
+pub(super) const HASHED_MAX: u64 = 1 << 30;
 
 /// Bytes read at once.
 const BUFFER: usize = 256 * 1024;
@@ -50,13 +50,17 @@ impl Digests {
 
     /// Identity and digest (64 hex digits) of `file`, opened with O_PATH, of the process whose directory is `process`.
     ///
-    /// Several callers for the same file wait for one computation.
-    pub fn of(&self, file: &OwnedFd, process: &OwnedFd) -> Option<(FileId, Arc<str>)> {
+    /// Several callers for the same file wait for one computation. A file that was not seen before is taken from
+    /// `budget`, in bytes; one that is larger than what is left of it has no digest.
+    pub fn of(&self, file: &OwnedFd, process: &OwnedFd, budget: &mut u64) -> Option<(FileId, Arc<str>)> {
         let id = identify(file)?;
         if id.mount.is_none() && !on_kernel_file_system(file, process) {
             return None;
         }
         let slot = self.0.get_or(&id, |_| true, Slot::default);
+        if slot.get().is_none() {
+            *budget = budget.checked_sub(id.size)?;
+        }
         let digest = slot.get_or_init(|| {
             let known_good = id.mount.is_none() || on_kernel_file_system(file, process);
             if known_good { hash(file, &id) } else { None }

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use callgate_model::{Protocol, Service};
+use cedar_policy::Effect;
 use serde_json::Value;
 
 use super::nearest::nearest;
@@ -64,6 +65,12 @@ pub(super) fn check(policy: &mut Loaded<'_>, findings: &mut Vec<Finding>) {
         let help = "name `context.executable.sha256`".to_owned();
         say(Severity::Warning, Rule::Spoofable, policy.source.head(), message, help);
     }
+    let excludes = seen.lineage.contains("ancestors") && !seen.lineage.contains("complete");
+    if policy.effect == Effect::Forbid && excludes {
+        let message = "an ancestor of which nothing is known is not excluded".to_owned();
+        let help = "write `unless { context.lineage.complete && … }`".to_owned();
+        say(Severity::Warning, Rule::Exceeds, policy.source.head(), message, help);
+    }
 }
 
 /// What the conditions of one policy use.
@@ -74,6 +81,7 @@ struct Seen {
     approved: bool,
     bare_context: bool,
     executable: BTreeSet<String>,
+    lineage: BTreeSet<String>,
 }
 
 impl Seen {
@@ -140,17 +148,27 @@ impl Seen {
         };
         if is_context(left) {
             self.approved |= names.first() == Some(&"approved");
-            if let ["executable", inner, ..] = names.as_slice() {
-                self.executable.insert((*inner).to_owned());
+            if let [outer, inner, ..] = names.as_slice() {
+                self.part(outer, inner);
             }
         }
-        let inner = left.get(".").or_else(|| left.get("has"));
-        if let Some(inner) = inner
-            && inner.get("left").is_some_and(is_context)
-            && inner.get("attr").and_then(Value::as_str) == Some("executable")
+        let outer = left.get(".").or_else(|| left.get("has"));
+        if let Some(outer) = outer
+            && outer.get("left").is_some_and(is_context)
+            && let Some(outer) = outer.get("attr").and_then(Value::as_str)
+            && let Some(inner) = names.first()
         {
-            self.executable.extend(names.first().map(|name| (*name).to_owned()));
+            self.part(outer, inner);
         }
+    }
+
+    /// `context.OUTER.INNER` is asked for.
+    fn part(&mut self, outer: &str, inner: &str) {
+        match outer {
+            "executable" => self.executable.insert(inner.to_owned()),
+            "lineage" => self.lineage.insert(inner.to_owned()),
+            _ => false,
+        };
     }
 }
 

@@ -61,7 +61,7 @@ pub enum Rule {
     NeverMatches,
     /// The policy demands what could not be enforced.
     Unenforceable,
-    /// The policy forbids by what an argument is, where it should say what is allowed.
+    /// The policy forbids by what an argument or ancestor is, where it should say what is allowed.
     Exceeds,
     /// The policy permits more than anybody means.
     Broad,

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use callgate_model::{
-    Arguments, ArgumentsState, CallId, Caller, CgroupId, ConnectionId, Decision, Executable, FailMode, Function,
-    MaskKinds, Mode, Placement, Process, Protocol, Service, Unfit, Workload,
+    Ancestor, Arguments, ArgumentsState, CallId, Caller, CgroupId, ConnectionId, Decision, Executable, FailMode,
+    Function, Lineage, LineageEnd, MaskKinds, Mode, Placement, Process, Protocol, Service, Unfit, Workload,
 };
 
 use crate::{CallPermit, CallRequest, ConnectPermit, ConnectRequest, Finding, LoadErrors, PolicySet};
@@ -75,6 +75,7 @@ impl Asker {
                 uid: 1000,
                 gid: 1000,
                 executable: None,
+                lineage: Lineage::default(),
                 placement: Placement::default(),
             },
             destination: "93.184.216.34:443".parse().unwrap(),
@@ -89,6 +90,20 @@ impl Asker {
     pub fn executable(mut self, path: &str, sha256: &str) -> Self {
         let (path, sha256) = (path.to_owned(), sha256.to_owned());
         self.process.executable = Some(Executable { path, device: 1, inode: 1, sha256 });
+        self
+    }
+
+    /// Started by programs of these digests, nearest first; none: one of which it is not known.
+    pub fn started_by(mut self, sha256: &[Option<&str>], end: LineageEnd) -> Self {
+        let ancestor = |sha256: &Option<&str>| Ancestor {
+            pid: 1,
+            start_time: 1,
+            path: "/bin/x".to_owned(),
+            device: 1,
+            inode: 1,
+            sha256: sha256.map(str::to_owned),
+        };
+        self.process.lineage = Lineage { ancestors: sha256.iter().map(ancestor).collect(), end };
         self
     }
 

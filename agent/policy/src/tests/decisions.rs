@@ -1,7 +1,7 @@
 //! What is decided, and why.
 
 use callgate_model::{
-    Argument, ArgumentKind, Arguments, Decimal, MaskKinds, Mode, Pod, Reason, RecordDepth, TlsMode, Verdict,
+    Argument, ArgumentKind, Arguments, Decimal, LineageEnd, MaskKinds, Mode, Pod, Reason, RecordDepth, TlsMode, Verdict,
 };
 use cedar_policy::{Entities, Request, Schema};
 
@@ -255,6 +255,7 @@ fn what_is_asked_fits_the_schema() {
     for asker in [
         Asker { groups: vec!["g".into()], ..Asker::new("run/x").executable("/bin/a", "00") },
         Asker::new("run/x").on_behalf("ann", &["admins", "ü"]),
+        Asker::new("run/x").started_by(&[Some("00"), None], LineageEnd::Entry),
         Asker { tls: false, sni: "ü".into(), ..Asker::new("cgroup/a/b").at("[::1]:80") },
         Asker::new("weird \"id").at("[2606:4700::102:304]:443"),
         Asker::new("x/y").at("[::1.2.3.4]:443"),

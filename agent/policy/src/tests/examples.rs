@@ -25,7 +25,7 @@ pub fn example(name: &str) -> (PolicySet, Vec<Finding>) {
 fn the_rules_in_the_docs_load_without_a_word() {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/policy.md")).unwrap();
     let blocks: Vec<&str> = page.split("```cedar\n").skip(1).map(|rest| rest.split("\n```").next().unwrap()).collect();
-    assert_eq!(blocks.len(), 3);
+    assert_eq!(blocks.len(), 5);
     for block in blocks {
         let files = [("policy.md".to_owned(), block.to_owned())];
         let (set, warnings) = PolicySet::parse(&files, kinds).unwrap_or_else(|errors| panic!("{errors}"));

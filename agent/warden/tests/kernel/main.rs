@@ -8,6 +8,7 @@ mod families;
 mod guards;
 mod hands;
 mod life;
+mod lineage;
 mod odd_calls;
 mod severs;
 mod world;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     if is_client() {
         return client::main();
     }
-    let tables: [&[Case]; 5] = [severs::CASES, guards::CASES, hands::CASES, families::CASES, life::CASES];
+    let tables: [&[Case]; 6] =
+        [severs::CASES, guards::CASES, hands::CASES, families::CASES, life::CASES, lineage::CASES];
     run_cases(&tables, 2)
 }

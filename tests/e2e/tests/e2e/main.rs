@@ -8,6 +8,7 @@ mod fail;
 mod failure;
 mod floods;
 mod heads;
+mod lineage;
 mod links;
 mod machine;
 mod observe;
@@ -31,6 +32,7 @@ fn main() -> std::process::ExitCode {
         heads::CASES,
         links::CASES,
         programs::CASES,
+        lineage::CASES,
         enrolment::CASES,
         failure::CASES,
         fail::CASES,

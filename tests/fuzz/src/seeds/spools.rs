@@ -2,8 +2,8 @@
 
 use callgate_model::{
     AgentRecord, AgentState, CallBegin, CallEnd, CallId, Caller, CgroupId, Chunk, ConnectionId, Decision, Direction,
-    Executable, Function, Header, Latency, MaskKinds, Obligations, Outcome, Placement, PolicyChange, Process, Protocol,
-    Reason, Record, RecordDepth, RecordKind, Service, SessionId, TlsMode, Verdict,
+    Executable, Function, Header, Latency, Lineage, MaskKinds, Obligations, Outcome, Placement, PolicyChange, Process,
+    Protocol, Reason, Record, RecordDepth, RecordKind, Service, SessionId, TlsMode, Verdict,
 };
 use callgate_proto::encode_record;
 use callgate_seal::Hash;
@@ -85,6 +85,7 @@ fn bodies() -> Vec<Vec<u8>> {
             uid: 1000,
             gid: 1001,
             executable: Some(executable),
+            lineage: Lineage::default(),
             placement: Placement::default(),
         },
         function: Function {

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 
 use callgate_collector::StoredRecord;
 use callgate_model::{
-    AgentState, CallBegin, CallEnd, ConnectionRecord, Decision, EnrolmentChange, KernelEvent, Outcome, Placement, Pod,
-    Reason, RecordKind, Verdict,
+    AgentState, CallBegin, CallEnd, ConnectionRecord, Decision, EnrolmentChange, KernelEvent, Lineage, LineageEnd,
+    Outcome, Placement, Pod, Reason, RecordKind, Verdict,
 };
 use comfy_table::{ContentArrangement, Table, presets};
 
@@ -28,6 +28,15 @@ pub(crate) fn placed(placement: &Placement) -> Vec<(&'static str, String)> {
         ]);
     }
     all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}
+
+/// The programs that started a process, as a person reads them.
+pub(crate) fn started_by(lineage: &Lineage) -> String {
+    match (lineage.end, lineage.ancestors.is_empty()) {
+        (LineageEnd::Unknown, _) => "could not be told for certain".to_owned(),
+        (LineageEnd::Entry, true) => "nothing in this workload".to_owned(),
+        _ => lineage.to_string(),
+    }
 }
 
 /// What a person reads of a call, or of another record.

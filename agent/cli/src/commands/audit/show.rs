@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use callgate_collector::StoredRecord;
 use callgate_model::{CallBegin, CallEnd, Direction, Header, Outcome, RecordKind};
 
-use super::rows::{placed, printable, said, time};
+use super::rows::{placed, printable, said, started_by, time};
 
 /// Prints the records of one call.
 pub(crate) fn show(records: &[StoredRecord], out: &mut impl Write) -> io::Result<()> {
@@ -56,6 +56,7 @@ fn head(record: &StoredRecord, begin: &CallBegin, out: &mut impl Write) -> io::R
         Some(executable) => field("executable", format!("{} sha256:{}", executable.path, executable.sha256))?,
         None => field("executable", "could not be told for certain".into())?,
     }
+    field("started by", started_by(&process.lineage))?;
     for (name, value) in placed(&process.placement) {
         field(name, value)?;
     }

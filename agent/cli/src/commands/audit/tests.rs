@@ -3,8 +3,8 @@
 use callgate_collector::{Listen, Store, serve};
 use callgate_model::{
     AgentRecord, AgentState, CallBegin, CallEnd, CgroupId, Chunk, ConnectionId, Decision, Direction, Function, Header,
-    Latency, Obligations, Outcome, Placement, Process, Protocol, Reason, Record, RecordKind, Service, SessionId,
-    Verdict,
+    Latency, Lineage, Obligations, Outcome, Placement, Process, Protocol, Reason, Record, RecordKind, Service,
+    SessionId, Verdict,
 };
 use callgate_proto::encode_record;
 use callgate_proto::v1::SealedRecord;
@@ -58,6 +58,7 @@ fn begin(call: CallId, verdict: Verdict, path: &str) -> RecordKind {
             uid: 1000,
             gid: 1000,
             executable: None,
+            lineage: Lineage::default(),
             placement: Placement {
                 cgroup_path: "system.slice/shop.service/x".into(),
                 unit: "shop.service".into(),

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use callgate_model::{Caller, Pod, Protocol, RecordDepth, Verdict};
+use callgate_model::{Ancestor, Caller, Lineage, LineageEnd, Pod, Protocol, RecordDepth, Verdict};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -48,6 +48,10 @@ pub(super) struct Asked {
     pub(super) uid: Option<u32>,
     /// SHA-256 of the executable, in hex.
     pub(super) executable: Option<String>,
+    /// SHA-256 of the programs that started it, in hex; none is known.
+    pub(super) ancestors: Option<Vec<String>>,
+    /// Whether these are all; true where there are any, else false.
+    pub(super) lineage_complete: Option<bool>,
     /// `host` or `host:port`.
     pub(super) service: Option<String>,
     /// The address that is dialled; one on the Internet.
@@ -164,6 +168,8 @@ impl Asked {
             caller: self.caller.or(defaults.caller),
             uid: self.uid.or(defaults.uid),
             executable: self.executable.or(defaults.executable),
+            ancestors: self.ancestors.or(defaults.ancestors),
+            lineage_complete: self.lineage_complete.or(defaults.lineage_complete),
             service: self.service.or(defaults.service),
             address: self.address.or(defaults.address),
             tls: self.tls.or(defaults.tls),
@@ -174,6 +180,21 @@ impl Asked {
             content_type: self.content_type.or(defaults.content_type),
             body: self.body.or(defaults.body),
         }
+    }
+
+    /// What started the process.
+    pub(super) fn lineage(&self) -> Lineage {
+        let ancestor = |sha256: &String| Ancestor {
+            pid: 0,
+            start_time: 0,
+            path: String::new(),
+            device: 0,
+            inode: 0,
+            sha256: Some(sha256.to_ascii_lowercase()),
+        };
+        let ancestors = self.ancestors.iter().flatten().map(ancestor).collect();
+        let complete = self.lineage_complete.unwrap_or(self.ancestors.is_some());
+        Lineage { ancestors, end: if complete { LineageEnd::Entry } else { LineageEnd::Cut } }
     }
 }
 

@@ -20,7 +20,7 @@ use serde::{Serialize, Serializer};
 
 use super::ask::Question;
 use super::kinds::KindsArgs;
-use crate::commands::audit::rows::{placed, printable, said};
+use crate::commands::audit::rows::{placed, printable, said, started_by};
 use crate::commands::audit::source::SourceArgs;
 
 #[derive(Debug, Args)]
@@ -201,6 +201,7 @@ fn asked(begin: &CallBegin, arguments: &ArgumentsState) -> Vec<(&'static str, St
     let executable = process.executable.as_ref();
     let executable = executable.map(|executable| format!("{} sha256:{}", executable.path, executable.sha256));
     asked.push(("executable", executable.unwrap_or_else(|| "could not be told for certain".to_owned())));
+    asked.push(("started by", started_by(&process.lineage)));
     asked.extend(placed(&process.placement));
     let caller = begin.caller.as_ref();
     let caller =

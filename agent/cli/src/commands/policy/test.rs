@@ -188,6 +188,7 @@ fn question(asked: &Asked) -> Result<Question> {
         inode: 0,
         sha256: sha256.to_ascii_lowercase(),
     });
+    let lineage = asked.lineage();
     let placement = Placement {
         cgroup_path: asked.cgroup.clone().unwrap_or_default(),
         unit: asked.unit.clone().unwrap_or_default(),
@@ -206,7 +207,15 @@ fn question(asked: &Asked) -> Result<Question> {
             weakened: Vec::new(),
         },
         groups: asked.groups.clone().unwrap_or_default(),
-        process: Process { pid: 0, start_time: 0, uid: asked.uid.unwrap_or(1000), gid: 1000, executable, placement },
+        process: Process {
+            pid: 0,
+            start_time: 0,
+            uid: asked.uid.unwrap_or(1000),
+            gid: 1000,
+            executable,
+            lineage,
+            placement,
+        },
         destination: (asked.address.unwrap_or(ADDRESS), service.port()).into(),
         service,
         address_declared: false,

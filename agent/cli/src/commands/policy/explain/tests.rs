@@ -5,8 +5,8 @@ use std::path::Path;
 
 use callgate_mask::Detectors;
 use callgate_model::{
-    Caller, CgroupId, Chunk, ConnectionId, Decision, Function, Header, Latency, Obligations, Outcome, Placement,
-    Process, Protocol, Record, Service, SessionId, Verdict,
+    Caller, CgroupId, Chunk, ConnectionId, Decision, Function, Header, Latency, Lineage, Obligations, Outcome,
+    Placement, Process, Protocol, Record, Service, SessionId, Verdict,
 };
 use uuid::Uuid;
 
@@ -51,6 +51,7 @@ fn records(hash: &str, reason: Reason, policies: &[&str], body: &str) -> Vec<Sto
             uid: 1000,
             gid: 1000,
             executable: None,
+            lineage: Lineage::default(),
             placement: Placement::default(),
         },
         function: Function {
