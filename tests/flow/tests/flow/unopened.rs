@@ -109,7 +109,7 @@ fn call(gate: &FlowGate, config: &Arc<ClientConfig>, name: &str) -> Result<Strin
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {
         // Without `close_notify`; the answer has a length.
-        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error.into()),
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error.into()),
         _ => Ok(String::from_utf8(answer)?),
     }
 }
