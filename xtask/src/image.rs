@@ -26,7 +26,7 @@ use crate::{paths, setup};
 use origin::Origin;
 use tree::Tree;
 
-pub use programs::Profile;
+pub use programs::{Profile, build as build_programs};
 
 /// One image.
 pub struct Image {

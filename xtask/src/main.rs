@@ -7,6 +7,7 @@ mod bypass;
 mod ci;
 mod demo;
 mod exec;
+mod host;
 mod image;
 mod k8s;
 mod paths;
@@ -45,6 +46,8 @@ enum Task {
     Bypass(bypass::Options),
     /// Make container images of the agent, the collector and the command line, without a registry.
     Image(image::Options),
+    /// Try the units of `deploy/systemd` under a real systemd, in namespaces of its own.
+    Host,
     /// Try Callgate in a real Kubernetes: the cluster of KUBECONFIG, else one that is made on this machine.
     K8s(k8s::Options),
 }
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::main(&options),
         Task::Bypass(options) => bypass::main(&options),
         Task::Image(options) => image::main(&options),
+        Task::Host => host::main(),
         Task::K8s(options) => k8s::main(&options),
     };
     match result {
