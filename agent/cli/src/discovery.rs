@@ -153,7 +153,7 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
-    use callgate_model::{ConnectionId, Decision, Obligations, Placement, Process, SessionId};
+    use callgate_model::{ConnectionId, Decision, Lineage, Obligations, Placement, Process, SessionId};
 
     use super::*;
 
@@ -164,7 +164,15 @@ mod tests {
             connection: ConnectionId::new(),
             session: SessionId::new(),
             workload: "run/x".into(),
-            process: Process { pid: 1, start_time: 1, uid: 0, gid: 0, executable: None, placement },
+            process: Process {
+                pid: 1,
+                start_time: 1,
+                uid: 0,
+                gid: 0,
+                executable: None,
+                lineage: Lineage::default(),
+                placement,
+            },
             destination: "10.0.0.7:443".into(),
             service: Some("api.x:443".parse().unwrap()),
             decision: Some(Decision {

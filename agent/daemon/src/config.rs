@@ -38,7 +38,7 @@ pub struct Config {
     pub runtime_dir: PathBuf,
     /// Where a BPF file system is, or is to be mounted.
     pub bpffs: PathBuf,
-    /// Enrolled cgroups must lie below; none: the cgroup v2 mount.
+    /// Enrolled cgroups must lie below, absolute or below the cgroup v2 mount; none: the mount itself.
     pub cgroup_root: Option<PathBuf>,
     /// What becomes of connections that are older than an enrolment, or were made elsewhere and are held inside.
     pub older_sockets: OlderSockets,

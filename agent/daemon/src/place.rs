@@ -24,10 +24,9 @@ pub fn directory(config: &Config, path: &Path) -> Result<PathBuf> {
 /// # Errors
 /// If it is not there.
 pub fn root(config: &Config) -> Result<PathBuf> {
-    match &config.cgroup_root {
-        Some(root) => root.canonicalize().with_context(|| format!("the `cgroup_root` `{}`", root.display())),
-        None => Ok(cgroup::cgroup2_mount()?),
-    }
+    let mount = cgroup::cgroup2_mount()?;
+    let Some(root) = &config.cgroup_root else { return Ok(mount) };
+    mount.join(root).canonicalize().with_context(|| format!("the `cgroup_root` `{}`", root.display()))
 }
 
 /// As [`directory`], or the enforcement root itself.

@@ -1,7 +1,6 @@
 //! Follows pods and namespaces: a list, then what changes, then a list again whenever the API has lost our place.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::pin::pin;
 
 use callgate_enroll::Pods;
@@ -70,7 +69,7 @@ async fn follow_namespaces(
     }
 }
 
-fn answered<E>(event: Result<E, impl Debug + std::error::Error>, reach: &Reach) -> Option<E> {
+fn answered<E>(event: Result<E, impl std::error::Error>, reach: &Reach) -> Option<E> {
     match event {
         Ok(event) => {
             reach.answers();

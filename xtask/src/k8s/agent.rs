@@ -73,8 +73,10 @@ const ROLE: &str = NAMESPACE;
 
 fn objects(image: &str, policies: &str) -> [Value; 5] {
     let named = |name: &str| json!({ "name": name, "namespace": NAMESPACE });
-    let config = "cgroup_root = \"/sys/fs/cgroup/kubepods\"\npolicy_dir = \"/etc/callgate/policies\"\n\
+    let config = "cgroup_root = \"kubepods\"\npolicy_dir = \"/etc/callgate/policies\"\n\
                   metrics_listen = \"0.0.0.0:9464\"\n[kubernetes]\n";
+    // tidy: allow(cgroup_path): where a pod sees the node's, which is mounted there.
+    let cgroups = "/sys/fs/cgroup";
     let host = |name: &str, path: &str| json!({ "name": name, "hostPath": { "path": path } });
     let mount = |name: &str, path: &str| json!({ "name": name, "mountPath": path });
     [
@@ -107,7 +109,7 @@ fn objects(image: &str, policies: &str) -> [Value; 5] {
                     "securityContext": { "privileged": true, "readOnlyRootFilesystem": true },
                     "readinessProbe": { "httpGet": { "path": "/readyz", "port": 9464 }, "periodSeconds": 1 },
                     "volumeMounts": [
-                        mount("bpf", "/sys/fs/bpf"), mount("cgroup", "/sys/fs/cgroup"),
+                        mount("bpf", "/sys/fs/bpf"), mount("cgroup", cgroups),
                         mount("state", "/var/lib/callgate"), mount("run", "/run/callgate"),
                         { "name": "config", "mountPath": "/etc/callgate/agent.toml", "subPath": "agent.toml" },
                         { "name": "config", "mountPath": "/etc/callgate/policies/node.cedar",
@@ -115,7 +117,7 @@ fn objects(image: &str, policies: &str) -> [Value; 5] {
                     ],
                 }],
                 "volumes": [
-                    host("bpf", "/sys/fs/bpf"), host("cgroup", "/sys/fs/cgroup"),
+                    host("bpf", "/sys/fs/bpf"), host("cgroup", cgroups),
                     { "name": "state", "emptyDir": {} }, { "name": "run", "emptyDir": {} },
                     { "name": "config", "configMap": { "name": NAME } },
                 ],

@@ -24,11 +24,7 @@ impl RunCgroup {
     /// # Errors
     /// When there is no cgroup v2, or it cannot be written.
     pub fn create(root: Option<&Path>, instance: &str) -> Result<Self> {
-        let root = match root {
-            Some(root) => root.to_owned(),
-            None => cgroup::cgroup2_mount()?,
-        };
-        let path = root.join("callgate").join(instance);
+        let path = cgroup::cgroup2_mount()?.join(root.unwrap_or(Path::new(""))).join("callgate").join(instance);
         let id = cgroup::create(&path)?;
         Ok(Self { path, id })
     }

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use callgate_enroll::cgroup;
 use callgate_identity::{Attestor, Executions};
 use callgate_model::{Executed, Execution, ExecutionId, KernelDenial, RecordKind, StartedBy, Workload};
 use callgate_redirect::Redirect;
@@ -17,16 +16,14 @@ use tracing::{info, warn};
 
 use super::Agent;
 use crate::config::{Answer, Config, OlderSockets};
+use crate::place;
 
 /// Cause of the alarm about what this kernel lacks.
 const WARDEN: &str = "warden";
 
 /// Loads the warden for the instance of `redirect`; `has_seccomp`: its workloads cannot ask for odd sockets at all.
 pub(super) fn start(config: &Config, redirect: &Arc<Redirect>, has_seccomp: bool) -> Result<Warden> {
-    let root = match &config.cgroup_root {
-        Some(root) => root.clone(),
-        None => cgroup::cgroup2_mount()?,
-    };
+    let root = place::root(config)?;
     let config = callgate_warden::Config {
         pins: redirect.warden_pins(),
         enrolments: redirect.enrolments_pin(),
