@@ -7,6 +7,8 @@ mod cluster;
 mod doctor;
 mod labels;
 mod pod;
+mod pods;
+mod strict;
 mod version;
 
 use anyhow::{Context as _, Result};
@@ -18,7 +20,7 @@ use crate::{paths, setup};
 use cluster::Cluster;
 
 /// What is done in the cluster, in this order.
-const STEPS: &[Step] = &[version::STEP, doctor::STEP, labels::STEP];
+const STEPS: &[Step] = &[version::STEP, doctor::STEP, labels::STEP, strict::STEP];
 
 /// One of them.
 struct Step {

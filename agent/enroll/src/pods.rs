@@ -55,6 +55,8 @@ pub struct Pods {
 
 #[derive(Debug, Default)]
 struct Known {
+    /// Whether they were listed.
+    listed: bool,
     pods: BTreeMap<String, Arc<Seen>>,
     /// None: not listed yet.
     namespaces: Option<BTreeMap<String, Labels>>,
@@ -73,6 +75,7 @@ impl Pods {
     pub fn replace(&self, pods: Vec<Seen>) {
         let mut known = self.known();
         let before = std::mem::take(&mut known.pods);
+        known.listed = true;
         pods.into_iter().for_each(|pod| known.put(pod));
         for (uid, pod) in before {
             if !known.pods.contains_key(&uid) {
@@ -127,7 +130,8 @@ impl Pods {
     /// Whether pods and namespaces were listed.
     #[must_use]
     pub fn are_known(&self) -> bool {
-        self.known().namespaces.is_some()
+        let known = self.known();
+        known.listed && known.namespaces.is_some()
     }
 
     /// What becomes of the cgroup at `path`, below the cgroup v2 mount; none if it is no pod's own.
@@ -322,8 +326,9 @@ mod tests {
         let class = || pods.class_at(Path::new(&path));
         assert_eq!((class(), pods.are_known()), (Some(Class::Undecided), false));
         pods.replace(vec![pod(&[(ENROLL, "true")])]);
-        assert_eq!(class(), Some(Class::Undecided), "its namespace is not known");
+        assert_eq!((class(), pods.are_known()), (Some(Class::Undecided), false), "its namespace is not known");
         pods.replace_namespaces(BTreeMap::from([("shop".to_owned(), Labels::new())]));
+        assert!(pods.are_known());
         assert_eq!(class(), Some(enrolled(Mode::Enforce, FailMode::Closed)));
         assert!(pods.take_change() && !pods.take_change());
         pods.put_namespace("shop".into(), None);

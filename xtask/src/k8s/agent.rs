@@ -19,10 +19,11 @@ pub struct Agent<'a> {
 }
 
 impl<'a> Agent<'a> {
-    /// Starts it with `policies`, and waits until it is ready.
-    pub fn start(site: &'a Site<'a>, policies: &str) -> Result<Agent<'a>> {
+    /// Starts it with `policies` and, before its section about the cluster, `more` of the configuration; waits until it
+    /// is ready.
+    pub fn start(site: &'a Site<'a>, policies: &str, more: &str) -> Result<Agent<'a>> {
         let agent = Agent { site };
-        let started = objects(site.agent_image()?, policies)
+        let started = objects(site.agent_image()?, policies, more)
             .iter()
             .try_for_each(|object| site.cluster.apply(object))
             .and_then(|()| agent.await_ready());
@@ -45,10 +46,15 @@ impl<'a> Agent<'a> {
         let _ = exec::run(&mut self.kubectl(&["logs", "--tail=40", NAME]));
     }
 
+    /// Removes the pod alone; what it has put into the kernel stays.
+    pub fn dies(&self) -> Result<()> {
+        exec::run(&mut self.kubectl(&["delete", "pod", NAME, "--ignore-not-found", "--timeout=60s"]))
+    }
+
     /// Removes the pod, and what it has put into the kernel of the node.
     pub fn leave(self) -> Result<()> {
         // The programs stay when the agent is gone; whoever is left takes them away.
-        let ended = exec::run(&mut self.kubectl(&["delete", "pod", NAME, "--ignore-not-found", "--timeout=60s"]));
+        let ended = self.dies();
         let removed = super::pod::run(self.site, "uninstall", &["/usr/bin/callgate", "uninstall"]).map(drop);
         let mut roles = self.site.cluster.kubectl();
         let roles = exec::run(roles.args(["delete", "clusterrole,clusterrolebinding", ROLE, "--ignore-not-found"]));
@@ -71,10 +77,12 @@ impl<'a> Agent<'a> {
 /// Roles belong to no namespace, so they bear its name.
 const ROLE: &str = NAMESPACE;
 
-fn objects(image: &str, policies: &str) -> [Value; 5] {
+fn objects(image: &str, policies: &str, more: &str) -> [Value; 5] {
     let named = |name: &str| json!({ "name": name, "namespace": NAMESPACE });
-    let config = "cgroup_root = \"kubepods\"\npolicy_dir = \"/etc/callgate/policies\"\n\
-                  metrics_listen = \"0.0.0.0:9464\"\n[kubernetes]\n";
+    let config = format!(
+        "cgroup_root = \"kubepods\"\npolicy_dir = \"/etc/callgate/policies\"\nmetrics_listen = \"0.0.0.0:9464\"\n\
+         {more}\n[kubernetes]\n"
+    );
     // tidy: allow(cgroup_path): where a pod sees the node's, which is mounted there.
     let cgroups = "/sys/fs/cgroup";
     let host = |name: &str, path: &str| json!({ "name": name, "hostPath": { "path": path } });

@@ -65,7 +65,8 @@ fn pod(name: &str, image: &str, command: &[&str]) -> Value {
     })
 }
 
-fn wait(site: &Site<'_>, name: &str) -> Result<String> {
+/// Waits for the end of the pod called `name`; its phase.
+pub fn wait(site: &Site<'_>, name: &str) -> Result<String> {
     let end = Instant::now() + ENDS_WITHIN;
     loop {
         let mut kubectl = site.cluster.kubectl();

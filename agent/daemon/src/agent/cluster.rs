@@ -7,12 +7,17 @@ use anyhow::{Context as _, Result};
 use callgate_enroll::{Pods, Rule, Source};
 use callgate_kubernetes::{Cluster, Reach, follow};
 use callgate_model::{FailMode, Mode};
+use tracing::warn;
 
 use super::Agent;
 use crate::config::Config;
 
 /// How long the API may fail until that is worth an alarm: a rolling control plane takes some seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Longest wait for the first list of pods, and how often it is looked for.
+const LISTED_WITHIN: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Causes of alarms.
 const AWAY: &str = "cluster API";
@@ -52,6 +57,25 @@ impl Agent {
         });
     }
 
+    /// Waits until the API has listed the pods, so that the first look classifies them all. Where it does not answer,
+    /// everything goes on without: what is not known stays as it was, and under strict mode is refused.
+    pub async fn know_pods(&self) {
+        let Some(joined) = &self.joined else { return };
+        let known = async {
+            while !joined.pods.are_known() && !self.stopping.is_cancelled() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(LISTED_WITHIN, known).await.is_err() {
+            warn!("the cluster's API has not listed the pods of this node yet");
+        }
+    }
+
+    /// Whether every cgroup can be classified that there is.
+    pub(super) fn knows_pods(&self) -> bool {
+        self.joined.as_ref().is_none_or(|joined| joined.pods.are_known())
+    }
+
     /// The rule by which pods are classified: behind those that the configuration spells out.
     pub(super) fn pod_rule(&self) -> Option<Rule> {
         let pods = Arc::clone(&self.joined.as_ref()?.pods);
@@ -65,9 +89,8 @@ impl Agent {
 
     /// What keeps pods from being classified.
     pub(super) fn cluster_fault(&self) -> Option<String> {
-        let joined = self.joined.as_ref()?;
         let unknown = || "the pods of this node are not known yet: the cluster's API has not listed them".to_owned();
-        (!joined.pods.are_known()).then(unknown)
+        (!self.knows_pods()).then(unknown)
     }
 
     /// Alarms while the API does not answer, and while labels say nothing that is understood.

@@ -298,7 +298,10 @@ impl Follower {
         gone.iter().for_each(|path| self.went(agent, path));
         agent.found().declined.retain(|path, id| cgroup::id_of(path).is_ok_and(|now| now == *id));
         let exempt: BTreeSet<CgroupId> = agent.found().exempt.values().copied().collect();
-        if let Err(error) = agent.redirect.exempt_only(&exempt) {
+        // What an earlier agent exempted stays so until it can be classified.
+        if agent.knows_pods()
+            && let Err(error) = agent.redirect.exempt_only(&exempt)
+        {
             error!(%error, "old exemptions from strict mode stay");
         }
         self.troubled.retain(|path| {
