@@ -31,8 +31,11 @@ pub type Labels = BTreeMap<String, String>;
 /// A pod as the API shows it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Seen {
-    /// The uids in the paths of its cgroups: the API's, and of a static pod the hash of its manifest.
-    pub uids: Vec<String>,
+    /// The API's uid of it, which the path of its cgroup bears.
+    pub uid: String,
+    /// Of a static pod, what the path bears in its place. Annotations say so, which the pod's maker may choose: it counts
+    /// only where no pod has that uid, and no other one says the same.
+    pub manifest_hash: Option<String>,
     /// Namespace.
     pub namespace: String,
     /// Name.
@@ -96,9 +99,6 @@ impl Pods {
     pub fn remove(&self, uid: &str) {
         let mut known = self.known();
         if let Some(pod) = known.pods.remove(uid) {
-            for uid in &pod.uids {
-                known.pods.remove(uid);
-            }
             known.let_go(pod);
         }
         self.note_change();
@@ -139,7 +139,7 @@ impl Pods {
     pub fn class_at(&self, path: &Path) -> Option<Class> {
         let uid = own_uid(path)?;
         let known = self.known();
-        let (Some(pod), Some(namespaces)) = (known.pods.get(&uid), &known.namespaces) else {
+        let (Some(pod), Some(namespaces)) = (known.pod(&uid), &known.namespaces) else {
             return Some(Class::Undecided);
         };
         if self.exempt.contains(&pod.namespace) {
@@ -157,7 +157,7 @@ impl Pods {
     pub fn told(&self, placement: &Placement) -> Option<Pod> {
         let known = self.known();
         let uid = &placement.pod_uid;
-        let pod = known.pods.get(uid).or_else(|| known.gone.iter().find(|pod| pod.uids.contains(uid)))?;
+        let pod = known.pod(uid).or_else(|| known.gone.iter().rfind(|pod| pod.uid == *uid))?;
         let namespace = known.namespaces.as_ref().and_then(|all| all.get(&pod.namespace));
         let group = pod.labels.get(POLICY).or_else(|| namespace?.get(POLICY)).cloned().unwrap_or_default();
         let (container, image) = pod.containers.get(&placement.container_id).cloned().unwrap_or_default();
@@ -195,10 +195,16 @@ impl Pods {
 
 impl Known {
     fn put(&mut self, pod: Seen) {
-        let pod = Arc::new(pod);
-        for uid in &pod.uids {
-            self.pods.insert(uid.clone(), Arc::clone(&pod));
-        }
+        self.pods.insert(pod.uid.clone(), Arc::new(pod));
+    }
+
+    /// The pod whose cgroup's path bears `uid`.
+    fn pod(&self, uid: &str) -> Option<&Arc<Seen>> {
+        let of_manifest = || {
+            let mut claims = self.pods.values().filter(|pod| pod.manifest_hash.as_deref() == Some(uid));
+            claims.next().filter(|_| claims.next().is_none())
+        };
+        self.pods.get(uid).or_else(of_manifest)
     }
 
     fn let_go(&mut self, pod: Arc<Seen>) {
@@ -256,7 +262,8 @@ mod tests {
 
     fn pod(own: &[(&str, &str)]) -> Seen {
         Seen {
-            uids: vec![UID.to_owned()],
+            uid: UID.to_owned(),
+            manifest_hash: None,
             namespace: "shop".into(),
             name: "web-0".into(),
             service_account: "web".into(),
@@ -344,16 +351,22 @@ mod tests {
 
     #[test]
     fn exempt_namespaces_are_left_alone_and_static_pods_found_by_their_hash() {
-        let pods = pods(&[], &[]);
+        let pods = pods(&[(ENROLL, "true")], &[]);
         let hash = "0123456789abcdef0123456789abcdef";
-        let system = Seen {
-            uids: vec!["22222222-1f0a-4c3e-9d56-0b3f5f7a9c11".into(), hash.into()],
+        let named = |uid: &str, hash: &str| Seen {
+            uid: uid.into(),
+            manifest_hash: Some(hash.into()),
             namespace: "kube-system".into(),
             labels: labels(&[(ENROLL, "true")]),
             ..Seen::default()
         };
-        pods.put(system);
+        pods.put(named("22222222-1f0a-4c3e-9d56-0b3f5f7a9c11", hash));
         assert_eq!(pods.class_at(Path::new(&at(hash))), Some(Class::Exempt));
+        // Whoever says that it is another pod is not believed.
+        pods.put(named("33333333-1f0a-4c3e-9d56-0b3f5f7a9c11", UID));
+        assert_eq!(pods.class_at(Path::new(&at(UID))), Some(enrolled(Mode::Enforce, FailMode::Closed)));
+        pods.put(named("44444444-1f0a-4c3e-9d56-0b3f5f7a9c11", hash));
+        assert_eq!(pods.class_at(Path::new(&at(hash))), Some(Class::Undecided));
     }
 
     #[test]

@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 use callgate_enroll::pods::Seen;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
-/// Annotation of a static pod: the hash of its manifest, which stands for its uid in the path of its cgroup.
-const MANIFEST_HASH: &str = "kubernetes.io/config.hash";
+/// Annotation of the object that stands for a static pod: the hash of its manifest, which stands for its uid in the path
+/// of its cgroup.
+const MANIFEST_HASH: &str = "kubernetes.io/config.mirror";
 
 /// None for an object without uid, which the API never sends.
 pub fn seen(pod: Pod) -> Option<Seen> {
     let metadata = pod.metadata;
-    let hash = metadata.annotations.and_then(|mut all| all.remove(MANIFEST_HASH));
-    let uids = [metadata.uid?].into_iter().chain(hash).collect();
     let status = pod.status.unwrap_or_default();
     let statuses = [status.init_container_statuses, status.container_statuses, status.ephemeral_container_statuses];
     Some(Seen {
-        uids,
+        uid: metadata.uid?,
+        manifest_hash: metadata.annotations.and_then(|mut all| all.remove(MANIFEST_HASH)),
         namespace: metadata.namespace.unwrap_or_default(),
         name: metadata.name.unwrap_or_default(),
         // The API fills it in; "default" is what it fills in.
@@ -44,7 +44,7 @@ mod tests {
     fn everything_of_a_pod_is_told() {
         let pod: Pod = from_value(json!({
             "metadata": {"uid": "u", "name": "web-0", "namespace": "shop", "labels": {"app": "web"},
-                         "annotations": {"kubernetes.io/config.hash": "h"}},
+                         "annotations": {"kubernetes.io/config.mirror": "h"}},
             "spec": {"containers": [], "serviceAccountName": "web"},
             "status": {
                 "initContainerStatuses": [{"name": "init", "image": "i:1", "imageID": "", "ready": false,
@@ -58,7 +58,7 @@ mod tests {
         }))
         .unwrap();
         let seen = seen(pod).unwrap();
-        assert_eq!(seen.uids, ["u", "h"]);
+        assert_eq!((seen.uid.as_str(), seen.manifest_hash.as_deref()), ("u", Some("h")));
         assert_eq!(
             (seen.namespace.as_str(), seen.name.as_str(), seen.service_account.as_str()),
             ("shop", "web-0", "web")

@@ -134,5 +134,12 @@ fn older() -> Result<()> {
     programs.enrol()?;
     let said = answer(&mut running)?;
     ensure!(said == "answer 200", "{said}");
+    // Nobody within the enrolment started it.
+    let begun = |records: &[serde_json::Value]| records.iter().any(|record| record["kind"] == "begin");
+    let records = programs.site.records("", "the call", begun)?;
+    let begin = records.iter().find(|record| record["kind"] == "begin").context("the call")?;
+    let lineage = &begin["process"]["lineage"];
+    let ancestors = lineage["ancestors"].as_array().map_or(0, Vec::len);
+    ensure!(ancestors == 0 && lineage["end"] == "entry", "{begin}");
     Ok(())
 }
