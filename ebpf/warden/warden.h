@@ -27,8 +27,11 @@ char LICENSE[] SEC("license") = "GPL";
 // How many levels of the cgroup tree below its root are looked at. Must be `CGROUP_DEPTH_MAX` of ebpf/common.
 #define DEPTH_MAX 24
 
-// Mode of an enrolment that refuses nothing. Must be `MODE_OBSERVE` of ebpf/common.
+// Mode of an enrolment that refuses nothing, and of entries that enrol nobody: where strict mode stands, and what it
+// leaves alone. Any other enforces. Must be those of ebpf/common.
 #define MODE_OBSERVE 1
+#define MODE_STRICT 2
+#define MODE_EXEMPT 3
 
 // The map `ENROLMENTS` of ebpf/redirect, taken over by its pin: the agent writes, programs read.
 struct enrolment {
@@ -118,6 +121,11 @@ static __always_inline struct place place_none(void)
 	return place;
 }
 
+static __always_inline bool enrols(const struct enrolment *entry)
+{
+	return entry && entry->mode != MODE_STRICT && entry->mode != MODE_EXEMPT;
+}
+
 // Of the current task.
 static __always_inline struct place place_of_current(void)
 {
@@ -128,7 +136,7 @@ static __always_inline struct place place_of_current(void)
 		if (!id)
 			break;
 		struct enrolment *enrolment = bpf_map_lookup_elem(&ENROLMENTS, &id);
-		if (enrolment) {
+		if (enrols(enrolment)) {
 			place.enrolled = id;
 			place.observed = enrolment->mode == MODE_OBSERVE;
 		}
@@ -143,7 +151,7 @@ static __always_inline struct place place_of_cgroup(struct cgroup *cgroup)
 	for (int level = 0; level <= DEPTH_MAX && cgroup; level++) {
 		u64 id = BPF_CORE_READ(cgroup, kn, id);
 		struct enrolment *enrolment = bpf_map_lookup_elem(&ENROLMENTS, &id);
-		if (enrolment) {
+		if (enrols(enrolment)) {
 			place.enrolled = id;
 			place.observed = enrolment->mode == MODE_OBSERVE;
 			break;

@@ -232,6 +232,8 @@ impl Agent {
         agent.say_what_is_unwarded(&unwarded);
         // What is enrolled is known again before the first connection is accepted: none is turned away as unknown.
         agent.resume()?;
+        agent.follow_cluster();
+        agent.know_pods().await;
         agent.accept();
         agent.redirect.beat()?;
         if let Some(predecessor) = predecessor {
@@ -373,7 +375,6 @@ impl Agent {
         tokio::spawn(Arc::clone(self).look_after());
         tokio::spawn(Arc::clone(self).attest_links());
         tokio::spawn(Arc::clone(self).tell_of_past());
-        self.follow_cluster();
         if let Some(listener) = metrics {
             let agent = Arc::downgrade(self);
             let ready: observe::Readiness = Arc::new(move || {

@@ -118,7 +118,6 @@ async fn serve(config: Config, policies: Policies, take_over: bool) -> Result<()
         has_seccomp: false,
     };
     let agent = Agent::start(setup).await?;
-    agent.know_pods().await;
     agent.enrol_configured(&enrol)?;
     handover::serve(Arc::clone(&agent), &successors)?;
     let stopping = tokio_util::sync::CancellationToken::new();

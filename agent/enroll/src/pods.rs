@@ -90,8 +90,13 @@ impl Pods {
 
     /// A pod is new, or changed.
     pub fn put(&self, pod: Seen) {
-        self.known().put(pod);
-        self.note_change();
+        let mut known = self.known();
+        // Most changes are of its status.
+        let same = known.pods.get(&pod.uid).is_some_and(|before| before.is_classified_as(&pod));
+        known.put(pod);
+        if !same {
+            self.note_change();
+        }
     }
 
     /// The API knows a pod no more. Its processes may still run, as after a deletion by force: how it is classified
@@ -112,13 +117,16 @@ impl Pods {
 
     /// A namespace is new, or changed; `None`: it is gone.
     pub fn put_namespace(&self, name: String, labels: Option<Labels>) {
-        if let Some(namespaces) = &mut self.known().namespaces {
-            match labels {
-                Some(labels) => namespaces.insert(name, labels),
-                None => namespaces.remove(&name),
-            };
+        let mut known = self.known();
+        let Some(namespaces) = &mut known.namespaces else { return };
+        let same = namespaces.get(&name) == labels.as_ref();
+        match labels {
+            Some(labels) => namespaces.insert(name, labels),
+            None => namespaces.remove(&name),
+        };
+        if !same {
+            self.note_change();
         }
-        self.note_change();
     }
 
     /// Whether something changed since the last call.
@@ -193,6 +201,17 @@ impl Pods {
     }
 }
 
+impl Seen {
+    /// Whether whatever it is for `other` it is for this one.
+    fn is_classified_as(&self, other: &Self) -> bool {
+        let said = |pod: &Self| {
+            let Self { uid, manifest_hash, namespace, service_account, labels, name: _, containers: _ } = pod.clone();
+            (uid, manifest_hash, namespace, service_account, labels)
+        };
+        said(self) == said(other)
+    }
+}
+
 impl Known {
     fn put(&mut self, pod: Seen) {
         self.pods.insert(pod.uid.clone(), Arc::new(pod));
@@ -216,12 +235,15 @@ impl Known {
 }
 
 /// The uid of the pod whose cgroup lies at `path` itself. A directory of such a name within a pod or a container is
-/// the workload's own.
+/// the workload's own, and within a unit it may be anybody's: units can be delegated.
 fn own_uid(path: &Path) -> Option<String> {
-    let above = Placement::of_cgroup(path.parent()?);
+    let above = path.parent()?;
+    let units = [".service", ".scope"];
+    let in_unit = above.iter().any(|part| units.iter().any(|unit| part.to_string_lossy().ends_with(unit)));
+    let above = Placement::of_cgroup(above);
     let own = Placement::of_cgroup(Path::new(path.file_name()?));
     let is_pods = above.pod_uid.is_empty() && above.container_id.is_empty() && own.container_id.is_empty();
-    (is_pods && !own.pod_uid.is_empty()).then_some(own.pod_uid)
+    (is_pods && !in_unit && !own.pod_uid.is_empty()).then_some(own.pod_uid)
 }
 
 fn mode(pod: &Labels, namespace: &Labels) -> Option<Mode> {
@@ -320,6 +342,7 @@ mod tests {
             format!("{}/{CONTAINER}", at(UID)),
             format!("{}/pod{UID}", at("11111111-1f0a-4c3e-9d56-0b3f5f7a9c11")),
             format!("system.slice/docker-{CONTAINER}.scope/kubepods/pod{UID}"),
+            format!("user.slice/user-1000.slice/user@1000.service/pod{UID}"),
             "system.slice".to_owned(),
         ] {
             assert_eq!(pods.class_at(Path::new(&path)), None, "{path}");
@@ -338,6 +361,13 @@ mod tests {
         assert!(pods.are_known());
         assert_eq!(class(), Some(enrolled(Mode::Enforce, FailMode::Closed)));
         assert!(pods.take_change() && !pods.take_change());
+        // A status alone is no news.
+        pods.put(Seen { containers: BTreeMap::new(), ..pod(&[(ENROLL, "true")]) });
+        pods.put_namespace("shop".into(), Some(Labels::new()));
+        assert!(!pods.take_change());
+        pods.put(pod(&[(ENROLL, "observe")]));
+        assert!(pods.take_change());
+        pods.put(pod(&[(ENROLL, "true")]));
         pods.put_namespace("shop".into(), None);
         assert_eq!(class(), Some(Class::Undecided));
         pods.put_namespace("shop".into(), Some(Labels::new()));

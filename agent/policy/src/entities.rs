@@ -93,7 +93,11 @@ impl Subject {
     pub fn new(names: &Names, request: &ConnectRequest<'_>) -> Result<Self, Unbuildable> {
         let principal = uid(&names.workload, &request.workload.id);
         let placement = &request.process.placement;
-        let pod = placement.pod.clone().unwrap_or_default();
+        let mut pod = placement.pod.clone().unwrap_or_default();
+        // What a rule forbids to a namespace is forbidden also while the cluster's API is away.
+        if let Some((namespace, account)) = request.workload.id.strip_prefix("k8s/").and_then(|id| id.split_once('/')) {
+            (pod.namespace, pod.service_account) = (namespace.to_owned(), account.to_owned());
+        }
         let mut parents: HashSet<EntityUid> = request.groups.iter().map(|group| uid(&names.group, group)).collect();
         if !pod.namespace.is_empty() {
             let account = format!("{}/{}", pod.namespace, pod.service_account);

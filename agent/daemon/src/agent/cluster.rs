@@ -57,9 +57,10 @@ impl Agent {
         });
     }
 
-    /// Waits until the API has listed the pods, so that the first look classifies them all. Where it does not answer,
-    /// everything goes on without: what is not known stays as it was, and under strict mode is refused.
-    pub async fn know_pods(&self) {
+    /// Waits until the API has listed the pods, so that policies know them at the first connection, and the first look
+    /// classifies them all. Where it does not answer everything goes on without: what is not known stays as it was, and
+    /// under strict mode is refused.
+    pub(super) async fn know_pods(&self) {
         let Some(joined) = &self.joined else { return };
         let known = async {
             while !joined.pods.are_known() && !self.stopping.is_cancelled() {

@@ -152,11 +152,17 @@ impl Agent {
         }
     }
 
-    /// Lets go what rules had found and find no more: they, or a label, were changed.
-    fn keep_found(&self, still: &BTreeSet<CgroupId>) {
+    /// Lets go what rules had found and find no more: they, or a label, were changed. What is not among `seen` is let go
+    /// only when it is gone: it may be that it could not be looked at.
+    fn keep_found(&self, still: &BTreeSet<CgroupId>, seen: &[PathBuf]) {
         let _turn = self.wanted();
         let lost: Vec<CgroupId> = self.found().enrolled.difference(still).copied().collect();
+        let Ok(mount) = cgroup::cgroup2_mount() else { return };
         for workload in lost.into_iter().filter_map(|id| self.gate.roster.get(id)) {
+            let path = mount.join(&workload.cgroup_path);
+            if !seen.contains(&path) && cgroup::id_of(&path).is_ok_and(|now| now == workload.cgroup) {
+                continue;
+            }
             match self.unenrol(&workload) {
                 Ok(()) => {
                     self.found().enrolled.remove(&workload.cgroup);
@@ -173,6 +179,12 @@ impl Agent {
             self.found().exempt.insert(path.to_owned(), id);
         }
         Ok(())
+    }
+
+    /// Whether or not it can be enrolled then.
+    fn end_exemption(&self, path: &Path) -> Result<()> {
+        let exempt = self.found().exempt.remove(path);
+        Ok(exempt.map_or(Ok(()), |id| self.redirect.unexempt(id))?)
     }
 
     /// What was enrolled and is to be exempt became so only when it was let go.
@@ -292,7 +304,7 @@ impl Follower {
             agent.alarm(WATCHES, text);
         }
         let enrolled: BTreeSet<CgroupId> = there.iter().filter_map(|path| self.came(agent, path)).collect();
-        agent.keep_found(&enrolled);
+        agent.keep_found(&enrolled, &there);
         agent.exempt_again();
         let gone: Vec<PathBuf> = agent.found().exempt.keys().filter(|path| !path.is_dir()).cloned().collect();
         gone.iter().for_each(|path| self.went(agent, path));
@@ -330,7 +342,8 @@ impl Follower {
             Err(error) => {
                 agent.alarm(&cause(path), &format!("`{}`: {error:#}; it is tried again", path.display()));
                 self.troubled.insert(path.to_owned());
-                None
+                // What is enrolled stays so: to let it go would be to open what is closed.
+                agent.enrolled_before(path)
             }
         }
     }
@@ -338,7 +351,10 @@ impl Follower {
     fn classify(&self, agent: &Agent, path: &Path, below_mount: &Path, below_root: &Path) -> Result<Option<CgroupId>> {
         for rule in &self.rules {
             match rule.class(below_mount, below_root)? {
-                Some(Class::Enrolled { id, mode, fail }) => return agent.enrol_found(path, id, mode, fail),
+                Some(Class::Enrolled { id, mode, fail }) => {
+                    agent.end_exemption(path)?;
+                    return agent.enrol_found(path, id, mode, fail);
+                }
                 Some(Class::Exempt) => {
                     agent.exempt(path)?;
                     return Ok(None);

@@ -368,8 +368,9 @@ fn what_the_clusters_api_says_of_a_pod_is_the_principals() {
             refused => refused,
         })
     };
-    // No cluster was asked: nothing of it holds.
-    assert_eq!(words(&asker), ["no_permit"; 5]);
+    // The API is away: namespace and service account are of the workload's id, the others are not known.
+    assert_eq!(words(&asker), ["allow", "allow", "no_permit", "no_permit", "no_permit"]);
+    assert_eq!(words(&Asker::new("cgroup/shop/web")), ["no_permit"; 5]);
     asker.process.placement.pod = Some(Pod {
         namespace: "shop".into(),
         name: "web-0".into(),
@@ -380,6 +381,7 @@ fn what_the_clusters_api_says_of_a_pod_is_the_principals() {
         labels: [("app".to_owned(), "front".to_owned())].into(),
     });
     assert_eq!(words(&asker), ["allow"; 5]);
-    asker.process.placement.pod = Some(Pod { namespace: "shop2".into(), ..Pod::default() });
-    assert_eq!(words(&asker), ["no_permit"; 5]);
+    let mut other = Asker::new("k8s/shop2/web");
+    other.process.placement.pod = Some(Pod { namespace: "shop2".into(), ..Pod::default() });
+    assert_eq!(words(&other), ["no_permit"; 5]);
 }

@@ -1,17 +1,20 @@
 //! Sockets of another cgroup that are not connected yet: the guard by task.
 
-use anyhow::{Result, ensure};
+use std::os::unix::fs::MetadataExt as _;
+
+use anyhow::{Context as _, Result, ensure};
 use callgate_model::KernelEvent;
 
 use crate::Case;
 use crate::severs::hand_over;
-use crate::world::{Client, ENFORCE, OBSERVE, Sink, World};
+use crate::world::{Client, ENFORCE, EXEMPT, OBSERVE, STRICT, Sink, World};
 
 pub const CASES: &[Case] = &[
     ("a_task_that_enters_with_a_socket_gets_nowhere", entering),
     ("a_socket_that_is_handed_in_gets_nowhere", handed_in),
     ("a_socket_of_the_tasks_own_cgroup_is_not_the_guards_affair", own_sockets),
     ("tasks_that_are_not_enrolled_are_left_alone", not_enrolled),
+    ("what_strict_mode_leaves_alone_is_not_enrolled", exempt),
     ("in_observe_mode_it_reports_and_lets_pass", observes),
 ];
 
@@ -79,6 +82,27 @@ fn handed_in() -> Result<()> {
         client.refused(&format!("{command} {received} {to}"), libc::EPERM)?;
     }
     nothing_arrived(&sink)
+}
+
+fn exempt() -> Result<()> {
+    let (world, sink) = (World::new()?, Sink::new()?);
+    world.enrol(ENFORCE)?;
+    let root = world.outside.parent().context("a cgroup has one above it")?;
+    world.tell(std::fs::metadata(root)?.ino(), STRICT)?;
+    world.tell(std::fs::metadata(&world.outside)?.ino(), EXEMPT)?;
+    let mut helper = world.client(&world.outside)?;
+    let mut client = world.client(&world.inside)?;
+    // Its sockets are no way out for whoever is enrolled.
+    for Way { socket, command, to } in ways(&mut helper, &sink)? {
+        let received = hand_over(&mut helper, &socket, &mut client, &world.config.pins)?;
+        client.refused(&format!("{command} {received} {to}"), libc::EPERM)?;
+    }
+    nothing_arrived(&sink)?;
+    // And it may ask for what an enrolled task may not: AF_PACKET, and netlink of the firewall.
+    for ask in ["socket 17 3 0", "socket 16 3 12"] {
+        helper.ok(ask)?;
+    }
+    Ok(())
 }
 
 fn own_sockets() -> Result<()> {

@@ -20,6 +20,9 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Modes of an enrolment in the redirect's map.
 pub const ENFORCE: u32 = 0;
 pub const OBSERVE: u32 = 1;
+/// Entries that enrol nobody: where strict mode stands, and what it leaves alone.
+pub const STRICT: u32 = 2;
+pub const EXEMPT: u32 = 3;
 
 /// Everything of one case; goes away with it. Fields are dropped in this order.
 pub struct World {
@@ -77,8 +80,13 @@ impl World {
 
     /// What the redirect does when it enrols.
     pub fn enrol(&self, mode: u32) -> Result<()> {
+        self.tell(self.id.0, mode)
+    }
+
+    /// As the redirect tells of the cgroup with this id.
+    pub fn tell(&self, id: u64, mode: u32) -> Result<()> {
         let value: Vec<u8> = [mode.to_ne_bytes(), [0; 4]].concat();
-        Ok(self.enrolments.update(&self.id.0.to_ne_bytes(), &value, MapFlags::ANY)?)
+        Ok(self.enrolments.update(&id.to_ne_bytes(), &value, MapFlags::ANY)?)
     }
 
     pub fn sever(&self) -> Result<Severed> {
