@@ -17,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use callgate_model::{Executable, Executed, Lineage, Origin, Process};
+use callgate_model::{Executable, Executed, Origin, Process};
 use rustix::fs::{Mode, OFlags, openat};
 
 use digest::{Digests, HASHED_MAX};
@@ -69,15 +69,7 @@ impl Attestor {
     pub fn process(&self, origin: &Origin, enrolled: &Path) -> Process {
         let opened = self.open(origin);
         let placement = placement::of(opened.as_ref().map(|(dir, _)| dir), origin, enrolled, self.cgroups.as_deref());
-        let mut process = Process {
-            pid: origin.pid,
-            start_time: 0,
-            uid: origin.uid,
-            gid: origin.gid,
-            executable: None,
-            lineage: Lineage::default(),
-            placement,
-        };
+        let mut process = Process::of(origin, placement);
         let Some((dir, start_time)) = opened else { return process };
         process.start_time = start_time;
         let mut budget = HASHED_MAX;

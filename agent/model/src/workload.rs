@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{CgroupId, Lineage, Placement, SessionId};
+use crate::{CgroupId, Lineage, Origin, Placement, SessionId};
 
 /// Whether verdicts are enforced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -140,6 +140,22 @@ pub struct Process {
     /// What its cgroup's path tells: unit, pod, container.
     #[serde(default)]
     pub placement: Placement,
+}
+
+impl Process {
+    /// The process that the kernel saw connect, as far as its record tells: nothing of what it executes.
+    #[must_use]
+    pub fn of(origin: &Origin, placement: Placement) -> Self {
+        Self {
+            pid: origin.pid,
+            start_time: 0,
+            uid: origin.uid,
+            gid: origin.gid,
+            executable: None,
+            lineage: Lineage::default(),
+            placement,
+        }
+    }
 }
 
 /// An executable file.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use callgate_model::{Lineage, Origin, Outcome, Placement, Process, Reason, Service, Uninspected, Workload};
+use callgate_model::{Origin, Outcome, Placement, Process, Reason, Service, Uninspected, Workload};
 use callgate_policy::ConnectPermit;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -69,16 +69,7 @@ pub(crate) async fn attest(gate: &Arc<Gate>, origin: &Origin, workload: &Arc<Wor
         Ok(process) => process,
         Err(error) => {
             warn!(%error, pid = origin.pid, "the process could not be attested");
-            let placement = Placement::of_cgroup(&workload.cgroup_path);
-            Process {
-                pid: origin.pid,
-                start_time: 0,
-                uid: origin.uid,
-                gid: origin.gid,
-                executable: None,
-                lineage: Lineage::default(),
-                placement,
-            }
+            Process::of(origin, Placement::of_cgroup(&workload.cgroup_path))
         }
     };
     process.placement.pod = gate.pods.as_ref().and_then(|pods| pods.told(&process.placement));
