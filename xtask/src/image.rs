@@ -60,11 +60,18 @@ const COLLECTOR: Image = Image {
     folders: STATE,
 };
 
+const CONTROLLER: Image = Image {
+    name: "callgate-controller",
+    programs: &[("callgate-controller", "callgate-controller")],
+    user: NONROOT,
+    folders: &[],
+};
+
 /// For a reader of records, who needs nothing but a way to the collector.
 const CLI: Image = Image { name: "callgate", programs: &[("callgate", "callgate")], user: NONROOT, folders: &[] };
 
 /// All images; a new one is a line.
-pub const IMAGES: [&Image; 3] = [&AGENT, &COLLECTOR, &CLI];
+pub const IMAGES: [&Image; 4] = [&AGENT, &COLLECTOR, &CONTROLLER, &CLI];
 
 /// Options of `cargo xtask image`.
 #[derive(Args)]

@@ -233,6 +233,7 @@ impl Agent {
         // What is enrolled is known again before the first connection is accepted: none is turned away as unknown.
         agent.resume()?;
         agent.follow_cluster();
+        agent.keep_certificate();
         agent.know_pods().await;
         agent.accept();
         agent.redirect.beat()?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use callgate_daemon::{
     Agent, CONFIG_DIR, Config, Policies, Setup, check, control, forbid_core_dumps, handover, keep_memory_private,
-    logging, make_room,
+    logging, make_room, see_the_nodes_cgroups,
 };
 use callgate_identity::Authority;
 use callgate_model::causes;
@@ -81,6 +81,7 @@ fn run(config: Config, policies: Policies, take_over: bool) -> Result<()> {
     keep_memory_private().and_then(|()| forbid_core_dumps()).context("cannot keep this process's memory private")?;
     logging::start(config.log_level);
     make_room(config.connections_max);
+    see_the_nodes_cgroups()?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(serve(config, policies, take_over))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
+use callgate_redirect::NetnsRef;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -27,7 +28,8 @@ const SCRAPERS: usize = 16;
 /// Tells whether the agent serves, and if not, why: one sentence each.
 pub type Readiness = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
-/// Listens at `address`, or goes on with the listener of the agent before where it has that address.
+/// Listens at `address`, or goes on with the listener of the agent before where it has that address in our network
+/// namespace: an agent in another pod has its own.
 ///
 /// # Errors
 /// If the address cannot be bound.
@@ -37,6 +39,7 @@ pub async fn listen(address: Option<SocketAddr>, before: Option<std::net::TcpLis
         && before
             .local_addr()
             .is_ok_and(|bound| bound == address || (address.port() == 0 && bound.ip() == address.ip()))
+        && NetnsRef::current()?.holds(&before)?
     {
         return Ok(Some(TcpListener::from_std(before)?));
     }

@@ -4,14 +4,19 @@
 //! - [`follow`]: keeps [`callgate_enroll::Pods`] as the API has it, for ever; while the API is away everything stays as
 //!   it was last known, and [`Reach`] says since when.
 //!
-//! Rights that it needs: `list` and `watch` of `pods` and `namespaces`.
+//! - [`keep_certificate`]: the node's certificate towards the collector, signed by the cluster.
+//!
+//! Rights that it needs: `list` and `watch` of `pods` and `namespaces`; `create` and `get` of
+//! `certificatesigningrequests`.
 
+mod certificate;
 mod cluster;
 mod error;
 mod follow;
 mod pod;
 mod reach;
 
+pub use certificate::keep_certificate;
 pub use cluster::Cluster;
 pub use error::ClusterError;
 pub use follow::follow;

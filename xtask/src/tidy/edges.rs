@@ -42,11 +42,12 @@ const CRATES: &[Crate] = &[
     krate("callgate-audit", &["model", "proto", "seal"], KERNEL),
     krate("callgate-uplink", &["audit", "model", "mtls", "proto", "seal"], KERNEL),
     krate("callgate-dns", &["model"], KERNEL),
-    krate("callgate-kubernetes", &["enroll"], KERNEL),
+    krate("callgate-kubernetes", &["enroll", "mtls"], KERNEL),
     krate("callgate-proxy", &["audit", "dns", "enroll", "identity", "mask", "model", "policy", "wire"], KERNEL),
     krate("callgate-proto", &["model"], KERNEL),
     krate("callgate-mtls", &[], KERNEL),
     krate("callgate-collector", &["model", "mtls", "proto", "seal"], KERNEL),
+    krate("callgate-controller", &["kubernetes", "model", "mtls", "policy"], KERNEL),
     krate(
         "callgate-daemon",
         &[

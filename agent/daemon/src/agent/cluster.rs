@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use callgate_enroll::{Pods, Rule, Source};
-use callgate_kubernetes::{Cluster, Reach, follow};
+use callgate_kubernetes::{Cluster, Reach, follow, keep_certificate};
 use callgate_model::{FailMode, Mode};
 use tracing::warn;
 
@@ -53,6 +53,20 @@ impl Agent {
             tokio::select! {
                 () = stopping.cancelled() => {}
                 () = follow(cluster, node, &pods, &reach) => {}
+            }
+        });
+    }
+
+    /// Keeps the certificate that the cluster issues, if the configuration names who signs it.
+    pub(super) fn keep_certificate(&self) {
+        let signer = self.config.collector_tls.as_ref().and_then(|tls| tls.signer.clone());
+        let (Some(joined), Some(signer)) = (&self.joined, signer) else { return };
+        let (cluster, file) = (joined.cluster.clone(), self.config.issued_certificate());
+        let (node, stopping) = (self.config.node_name(), self.stopping.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = keep_certificate(cluster, signer, node, &file) => {}
             }
         });
     }
