@@ -64,9 +64,9 @@ mod tests {
 
     #[test]
     fn one_that_has_ended_signs_nothing() {
-        let now = SystemTime::now();
         let ended = Authority::make(NAME, Duration::ZERO).unwrap();
         let next = Authority::make(NAME, LIFE).unwrap();
+        let now = SystemTime::now();
         let next_pem = next.pem().to_owned();
         let (taken, _) = Authorities::at(now, Some(Authorities { current: ended, next: Some(next) })).unwrap();
         assert_eq!(taken.current.pem(), next_pem);
