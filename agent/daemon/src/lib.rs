@@ -13,6 +13,7 @@ mod descriptors;
 mod ground;
 pub mod handover;
 mod heartbeat;
+pub mod idle;
 mod kernel_events;
 pub mod logging;
 mod memory;
