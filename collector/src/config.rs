@@ -2,6 +2,7 @@
 //!
 //! `deploy/config/collector.toml` shows every key; a test keeps the two together.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub struct Config {
     pub bpffs: PathBuf,
     /// Certificates for `https://…`; none: no such address.
     pub tls: Option<Tls>,
+    /// Address of `/metrics`, `/readyz` and `/healthz`; none: not served.
+    pub metrics_listen: Option<SocketAddr>,
     /// How long a stop waits for peers to let go. Unit: seconds.
     pub shutdown_timeout_s: u64,
     /// What is logged, as a filter of tracing: `info`, `callgate_collector=debug`.
@@ -142,6 +145,7 @@ impl Default for Config {
             refuse_cgroups: Vec::new(),
             bpffs: crate::server::BPFFS.into(),
             tls: None,
+            metrics_listen: None,
             shutdown_timeout_s: 10,
             log: "info".into(),
             log_format: LogFormat::Text,

@@ -6,6 +6,7 @@
 
 mod certs;
 mod config;
+mod daemon;
 mod error;
 mod remote;
 mod server;
@@ -16,9 +17,12 @@ mod view;
 pub use callgate_mtls::{Condition, Issuing, Role, ServerTls, TlsError, TlsFiles, days_until};
 pub use certs::{CertsArgs, make_certs};
 pub use config::{Config, ConfigError, LogFormat, Tls};
+pub use daemon::Daemon;
 pub use error::StoreError;
 pub use remote::{Following, Remote, RemoteError};
-pub use server::{Listen, ListenError, PeerGuard, ServeError, Server, peer_cgroup, serve, serve_guarded, serve_tls};
+pub use server::{
+    Listen, ListenError, Metrics, PeerGuard, ServeError, Server, peer_cgroup, serve, serve_guarded, serve_tls,
+};
 pub use store::{
     Day, Filter, Head, Ingested, Kind, PAGE_MAX, Page, Report, Search, SessionSearch, SessionSummary, SessionsPage,
     Store, StreamFault, StreamReport, Tail,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use callgate_collector::{CertsArgs, Config, LogFormat, PeerGuard, Server, Store, Tls, make_certs, serve_tls};
+use callgate_collector::{CertsArgs, Config, Daemon, LogFormat, make_certs};
 use callgate_model::causes;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -94,40 +94,14 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     // Before anything is served: a signal from now on is a stop in order.
     let mut terminate = signal(SignalKind::terminate()).context("signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
-    let store = Store::open(&config.store_dir)?;
-    let tls = config.tls.as_ref().map(Tls::open).transpose().context("`[tls]`")?;
-    let mut servers = Vec::new();
-    for listen in config.listen()? {
-        let guard = PeerGuard::by_cgroup(config.refuse_cgroups.clone(), config.bpffs.clone());
-        let server = serve_tls(store.clone(), listen, guard, tls.clone()).await?;
-        tracing::info!(endpoint = server.endpoint(), store = %config.store_dir.display(), "listening");
-        servers.push(server);
-    }
+    let mut daemon = Daemon::start(config).await?;
     let mut failure = Ok(());
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        failed = first_to_fail(&mut servers) => failure = failed.context("serving"),
+        failed = daemon.failed() => failure = failed.context("serving"),
     }
     tracing::info!("stopping");
-    let stops: Vec<_> =
-        servers.into_iter().map(|server| tokio::spawn(server.stop_within(config.shutdown_timeout()))).collect();
-    for stop in stops {
-        stop.await??;
-    }
+    daemon.stop().await?;
     failure
-}
-
-async fn first_to_fail(servers: &mut [Server]) -> anyhow::Result<()> {
-    // `failed` is cancel safe, so each may be polled afresh.
-    std::future::poll_fn(|cx| {
-        for server in servers.iter_mut() {
-            let failed = std::pin::pin!(server.failed());
-            if let std::task::Poll::Ready(result) = failed.poll(cx) {
-                return std::task::Poll::Ready(result.map_err(anyhow::Error::from));
-            }
-        }
-        std::task::Poll::Pending
-    })
-    .await
 }

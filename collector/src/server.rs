@@ -7,6 +7,7 @@
 mod enrolled;
 mod ingest;
 mod listen;
+mod metrics;
 mod peer;
 mod query;
 mod rights;
@@ -28,6 +29,8 @@ use tonic::transport::Server as Tonic;
 
 use crate::Store;
 pub use listen::{Listen, ListenError};
+pub use metrics::Metrics;
+pub(crate) use metrics::{register_certificate, register_store};
 pub use peer::{BPFFS, PeerGuard, peer_cgroup};
 
 /// Largest message taken: a batch has at most 1 MiB of bodies, or one record. Unit: bytes.
@@ -85,10 +88,10 @@ pub async fn serve(store: Store, listen: Listen) -> Result<Server, ServeError> {
 /// # Errors
 /// [`ServeError`] if it cannot listen there.
 pub async fn serve_guarded(store: Store, listen: Listen, guard: PeerGuard) -> Result<Server, ServeError> {
-    serve_tls(store, listen, guard, None).await
+    serve_tls(store, listen, guard, None, Metrics::default()).await
 }
 
-/// The same with certificates, which [`Listen::Tls`] needs; the rest has no use for them.
+/// The same with certificates, which [`Listen::Tls`] needs (the rest has no use for them), counting in `metrics`.
 ///
 /// # Errors
 /// [`ServeError`] if it cannot listen there.
@@ -97,13 +100,14 @@ pub async fn serve_tls(
     listen: Listen,
     guard: PeerGuard,
     tls: Option<ServerTls>,
+    metrics: Metrics,
 ) -> Result<Server, ServeError> {
     let tls = tls.filter(|_| matches!(listen, Listen::Tls(_)));
     let age = tls.as_ref().map(ServerTls::connection_max);
-    let listen::Bound { endpoint, file, incoming } = listen::bind(listen, guard, tls).await?;
+    let listen::Bound { endpoint, file, incoming } = listen::bind(listen, guard, tls, metrics.clone()).await?;
     let stop = CancellationToken::new();
-    let ingest =
-        IngestServer::new(ingest::Shipping::new(store.clone(), stop.clone())).max_decoding_message_size(MESSAGE_MAX);
+    let ingest = IngestServer::new(ingest::Shipping::new(store.clone(), stop.clone(), metrics))
+        .max_decoding_message_size(MESSAGE_MAX);
     let query = QueryServer::new(query::Queries::new(store, stop.clone())).max_decoding_message_size(MESSAGE_MAX);
     let query = InterceptedService::new(query, rights::readers_only);
     let mut server = Tonic::builder();

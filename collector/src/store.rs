@@ -33,6 +33,7 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 
 use crate::StoreError;
+use crate::error::At as _;
 pub use day::Day;
 pub use filter::{Filter, Kind};
 pub use ingest::Ingested;
@@ -125,6 +126,20 @@ impl Store {
     pub fn streams(&self) -> Result<Vec<(StreamId, Head)>, StoreError> {
         let Some(connection) = self.index()? else { return Ok(Vec::new()) };
         index::heads(&connection, &self.inner.dir)
+    }
+
+    /// Size of its files. Unit: bytes.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the directory cannot be read.
+    pub fn size(&self) -> Result<u64, StoreError> {
+        let dir = self.dir();
+        let mut bytes = 0;
+        for entry in std::fs::read_dir(dir).at(dir)? {
+            // A journal may go between the look at the directory and that at the file.
+            bytes += entry.at(dir)?.metadata().map_or(0, |file| file.len());
+        }
+        Ok(bytes)
     }
 
     /// Where the files are.

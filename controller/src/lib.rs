@@ -7,6 +7,7 @@
 //! comes from the network and must not hold the key that makes agents.
 
 mod issuer;
+mod metrics;
 mod options;
 mod run;
 mod tasks;

@@ -7,12 +7,14 @@ use kube::Client;
 
 use crate::Options;
 use crate::issuer::{self, Trust};
+use crate::metrics::Metrics;
 
 /// What every task works with. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
     pub client: Client,
     pub options: Arc<Options>,
+    pub metrics: Metrics,
     /// The CA, once there is one: for those who serve.
     pub trust: Trust,
 }

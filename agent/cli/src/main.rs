@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use callgate::commands::{USAGE, audit, control, discover, doctor, mask, policy, run, session, uninstall};
+use callgate::commands::{USAGE, audit, control, discover, doctor, mask, policy, run, session, status, uninstall};
 use callgate::run::stage;
 use callgate_daemon::Unfit;
 use callgate_model::causes;
@@ -41,7 +41,7 @@ enum Command {
     /// End the enrolment of a cgroup
     Unenroll(control::UnenrollArgs),
     /// Tell how the agent of this host is
-    Status(control::StatusArgs),
+    Status(status::StatusArgs),
     /// Try what the kernel can do, and say what is missing
     Doctor(doctor::DoctorArgs),
     /// End enforcement on this host, and remove what is left in the kernel
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
         Command::Workloads(args) => block_on(control::workloads(args)),
         Command::Enroll(args) => block_on(control::enroll(args)),
         Command::Unenroll(args) => block_on(control::unenroll(args)),
-        Command::Status(args) => block_on(control::status(args)),
+        Command::Status(args) => block_on(status::status(args)),
         Command::Doctor(args) => block_on(doctor::run(args)),
         Command::Discover(args) => discover::run(&args),
         Command::Uninstall(args) => uninstall::run(&args),

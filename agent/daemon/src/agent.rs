@@ -3,7 +3,7 @@
 //! Wiring only. Started by `callgate-agent` for a host, and in process by `callgate run` for one command.
 //! What it enrols is in [`enrolling`] and [`following`], where it listens in [`spaces`], what the warden does for it in
 //! [`warding`], how it keeps the kernel programs in place in [`attesting`], what it says of capabilities in [`capable`],
-//! how it says that it is well in [`health`].
+//! how it says that it is well in [`health`] and [`status`], and what that takes in [`ready`].
 
 mod attesting;
 mod capable;
@@ -12,7 +12,9 @@ mod enrolling;
 mod following;
 mod health;
 mod past;
+mod ready;
 mod spaces;
+mod status;
 mod wanted;
 mod warding;
 
@@ -58,6 +60,7 @@ use attesting::LinksMissing;
 use cluster::Joined;
 use following::Found;
 use past::WentPast;
+use ready::InPlace;
 use spaces::Spaces;
 use wanted::Wanted;
 
@@ -94,6 +97,8 @@ pub struct Agent {
     ground: Arc<KernelGround>,
     /// None: it could not be started, which is an alarm.
     warden: Option<Warden>,
+    /// When the policy set in force was taken.
+    policies_taken: Mutex<SystemTime>,
     policies: Policies,
     run: Option<PathBuf>,
     pulses: Pulses,
@@ -102,6 +107,7 @@ pub struct Agent {
     collector_tls: Option<ClientTls>,
     alarms: Alarms,
     links_missing: LinksMissing,
+    in_place: InPlace,
     went_past: WentPast,
     wanted: Mutex<Wanted>,
     standing: Mutex<Vec<Standing>>,
@@ -198,6 +204,7 @@ impl Agent {
             redirect,
             ground,
             warden: warden.ok(),
+            policies_taken: Mutex::new(SystemTime::now()),
             policies,
             run,
             pulses: Pulses::default(),
@@ -206,6 +213,7 @@ impl Agent {
             collector_tls,
             alarms,
             links_missing,
+            in_place: InPlace::default(),
             went_past,
             wanted: Mutex::default(),
             standing: Mutex::default(),
@@ -377,11 +385,8 @@ impl Agent {
         tokio::spawn(Arc::clone(self).attest_links());
         tokio::spawn(Arc::clone(self).tell_of_past());
         if let Some(listener) = metrics {
-            let agent = Arc::downgrade(self);
-            let ready: observe::Readiness = Arc::new(move || {
-                agent.upgrade().map_or_else(|| vec!["the agent is gone".into()], |agent| agent.faults())
-            });
-            tokio::spawn(observe::serve(listener, Arc::new(registry), ready, self.stopping.clone()));
+            let probes = self.probes();
+            tokio::spawn(callgate_observe::serve(listener, Arc::new(registry), probes, self.stopping.clone()));
         }
         Ok(())
     }

@@ -54,7 +54,7 @@ pub struct Config {
     pub collector: Option<String>,
     /// Certificates for a collector at `https://…`.
     pub collector_tls: Option<CollectorTls>,
-    /// Address of `/metrics` and `/readyz`; none: not served.
+    /// Address of `/metrics`, `/readyz` and `/healthz`; none: not served.
     pub metrics_listen: Option<SocketAddr>,
     /// PEM files whose roots are trusted for upstreams, beside the system's.
     pub upstream_ca: Vec<PathBuf>,

@@ -133,7 +133,9 @@ impl Control for Service {
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
-        Ok(Response::new(self.agent.status()))
+        let agent = Arc::clone(&self.agent);
+        let told = tokio::task::spawn_blocking(move || agent.status()).await;
+        Ok(Response::new(told.map_err(|_| Status::internal("the status could not be told"))?))
     }
 }
 

@@ -27,10 +27,16 @@ impl Pulses {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|one| !Arc::ptr_eq(one, pulse));
     }
 
-    fn oldest(&self) -> Duration {
+    /// How long ago the slowest of them turned.
+    pub fn oldest(&self) -> Duration {
         let pulses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pulses.iter().map(|pulse| pulse.age()).max().unwrap_or_default()
     }
+}
+
+/// Whether a loop that has last turned `age` ago stops the beat.
+pub fn is_stuck(age: Duration, stale_after: Duration) -> bool {
+    age * 2 > stale_after
 }
 
 /// Beats until `stopping`. A loop that has not turned for half of `stale_after` stops the beat.
@@ -44,7 +50,7 @@ pub async fn beat(redirect: Arc<Redirect>, pulses: Pulses, stale_after: Duration
             _ = ticks.tick() => {}
         }
         let age = pulses.oldest();
-        if age * 2 > stale_after {
+        if is_stuck(age, stale_after) {
             if !stuck {
                 warn!(?age, "an accept loop does not turn: no heartbeat, new connections are refused");
             }

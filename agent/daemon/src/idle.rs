@@ -12,6 +12,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use callgate_observe::Probes;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -33,9 +34,10 @@ pub fn become_idle(config: &Path) -> Result<()> {
 
 /// Answers at `address` until `stopping`: alive, but not ready.
 pub async fn serve(address: Option<SocketAddr>, stopping: CancellationToken) {
-    let ready: observe::Readiness = Arc::new(|| vec!["idle: another agent serves this node, or none does".into()]);
+    let ready = || vec!["idle: another agent serves this node, or none does".into()];
+    let probes = Probes { ready: Arc::new(ready), alive: Arc::new(Vec::new) };
     match observe::listen(address, None).await {
-        Ok(Some(listener)) => observe::serve(listener, Arc::new(Registry::default()), ready, stopping).await,
+        Ok(Some(listener)) => callgate_observe::serve(listener, Arc::new(Registry::default()), probes, stopping).await,
         Ok(None) => stopping.cancelled().await,
         // The successor has it: it is in the same network namespace.
         Err(error) => {

@@ -36,6 +36,7 @@ const CHANGES_MAX: usize = 64;
 pub struct Policies {
     current: Arc<ArcSwap<PolicySet>>,
     workload_uids: Arc<Mutex<BTreeSet<u32>>>,
+    sources: Vec<String>,
     changes: AsyncMutex<async_mpsc::Receiver<PolicyChange>>,
     _watch: Option<watch::Watch>,
 }
@@ -59,6 +60,7 @@ impl Policies {
         let (sender, changes) = async_mpsc::channel(CHANGES_MAX);
         let current = Arc::new(ArcSwap::from_pointee(set));
         let workload_uids = Arc::new(Mutex::new(BTreeSet::new()));
+        let sources = vec![directory.display().to_string()];
         let watch = watch::Watch::start(watch::Watcher::new(
             directory,
             &files,
@@ -67,7 +69,7 @@ impl Policies {
             Arc::clone(&workload_uids),
             sender,
         ))?;
-        Ok(Self { current, workload_uids, changes: AsyncMutex::new(changes), _watch: Some(watch) })
+        Ok(Self { current, workload_uids, sources, changes: AsyncMutex::new(changes), _watch: Some(watch) })
     }
 
     /// No policy at all: everything is denied, or, in observe mode, recorded as what would be denied.
@@ -79,9 +81,16 @@ impl Policies {
         Self {
             current: Arc::new(ArcSwap::from_pointee(set)),
             workload_uids: Arc::default(),
+            sources: Vec::new(),
             changes: AsyncMutex::new(changes),
             _watch: None,
         }
+    }
+
+    /// Where policies are read from, for people.
+    #[must_use]
+    pub fn sources(&self) -> Vec<String> {
+        self.sources.clone()
     }
 
     /// Where the set in force is, replaced whole by each reload.

@@ -34,6 +34,17 @@ pub struct Repair {
     pub error: Option<RedirectError>,
 }
 
+/// The programs of one cgroup, as the kernel has them now.
+#[derive(Debug)]
+pub struct Attached {
+    /// The cgroup.
+    pub cgroup: CgroupId,
+    /// Its directory.
+    pub path: PathBuf,
+    /// Each program that belongs there, by name, and whether it is attached and pinned.
+    pub programs: Vec<(&'static str, bool)>,
+}
+
 /// What stays attached to one cgroup, by the folder of its pins.
 #[derive(Clone, Debug)]
 pub struct Kept {
@@ -74,6 +85,24 @@ impl Redirect {
         let mut repairs = self.attest_entries();
         repairs.extend(folders.iter().filter_map(|folder| self.attest_one(folder)));
         repairs
+    }
+
+    /// Asks the kernel which programs are attached to each cgroup that has some by this process's doing.
+    ///
+    /// # Errors
+    /// [`RedirectError::Cgroup`] if the kernel does not say. Blocking.
+    pub fn inspect(&self) -> Result<Vec<Attached>, RedirectError> {
+        let kept = lock(&self.kept).clone();
+        let mut found = Vec::new();
+        for (folder, Kept { cgroup, path, hooks }) in kept {
+            // One that is gone has none, and is not missed.
+            let Some(open) = Cgroup::look(&path).ok().filter(|open| open.id == cgroup) else { continue };
+            let missing = self.missing(&folder, &open, hooks);
+            let missing = missing.map_err(|source| RedirectError::Cgroup { path: path.clone(), source })?;
+            let there = |hook: &Hook| (hook.name, missing.iter().all(|missing| missing.name != hook.name));
+            found.push(Attached { cgroup, path, programs: hooks.iter().map(there).collect() });
+        }
+        Ok(found)
     }
 
     /// Without its entry the programs take a cgroup's tasks for strangers, and refuse them; with another one, they do as

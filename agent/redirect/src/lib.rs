@@ -49,7 +49,7 @@ mod stats;
 mod strict;
 mod syscall;
 
-pub use attest::{ENTRY, Repair};
+pub use attest::{Attached, ENTRY, Repair};
 pub use callgate_ebpf_common::{Refusal, SCHEMA};
 pub use config::{Config, LogLevel, UnknownLogLevel};
 pub use error::RedirectError;

@@ -1,9 +1,9 @@
 //! Metrics of certificates: how long they are still valid.
 
 use std::fmt;
-use std::time::SystemTime;
 
 use callgate_mtls::ClientTls;
+use callgate_observe::seconds_until;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
@@ -31,13 +31,5 @@ impl Collector for Certificates {
             }
         }
         Ok(())
-    }
-}
-
-fn seconds_until(time: SystemTime) -> i64 {
-    let whole = |span: std::time::Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
-    match time.duration_since(SystemTime::now()) {
-        Ok(left) => whole(left),
-        Err(past) => -whole(past.duration()),
     }
 }

@@ -1,5 +1,7 @@
 //! How the uplink is, for readiness, status and metrics.
 
+use std::time::SystemTime;
+
 /// How the uplink is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UplinkStatus {
@@ -9,6 +11,8 @@ pub struct UplinkStatus {
     pub connected: bool,
     /// Last record that the collector has durably.
     pub acked_seq: u64,
+    /// When it last acknowledged some, or agreed on where to go on.
+    pub acked_at: Option<SystemTime>,
     /// Records that are on disk here and not acknowledged yet, when this was last looked at.
     pub lag: u64,
     /// Why it is not connected; kept until records flow again.

@@ -1,7 +1,7 @@
 //! The uplink: ships for ever, and says how it is.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use callgate_audit::Recorder;
 use prometheus_client::registry::Registry;
@@ -39,7 +39,8 @@ impl Uplink {
         let metrics = Metrics::default();
         metrics.register(registry);
         let acked_seq = recorder.status().acked_seq;
-        let first = UplinkStatus { state: UplinkState::Connecting, connected: false, acked_seq, lag: 0, error: None };
+        let state = UplinkState::Connecting;
+        let first = UplinkStatus { state, connected: false, acked_seq, acked_at: None, lag: 0, error: None };
         let (sender, status) = watch::channel(first);
         let (hurry, stop) = (Arc::new(Notify::new()), CancellationToken::new());
         let state = State { recorder: recorder.clone(), metrics, status: sender };
@@ -190,6 +191,7 @@ impl Progress for State {
         let lag = self.recorder.status().durable_seq.saturating_sub(seq);
         self.metrics.acked_seq.set(seq);
         self.metrics.lag.set(lag);
-        self.status.send_modify(|status| (status.acked_seq, status.lag) = (seq, lag));
+        let now = Some(SystemTime::now());
+        self.status.send_modify(|status| (status.acked_seq, status.acked_at, status.lag) = (seq, now, lag));
     }
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use callgate_audit::{Recorder, SpoolConfig};
 use callgate_collector::{
-    Issuing, Listen, PeerGuard, Remote, RemoteError, Role, Server, ServerTls, SessionSearch, Store, TlsFiles, serve,
-    serve_tls,
+    Issuing, Listen, Metrics, PeerGuard, Remote, RemoteError, Role, Server, ServerTls, SessionSearch, Store, TlsFiles,
+    serve, serve_tls,
 };
 use callgate_harness::eventually;
 use callgate_model::{AgentRecord, AgentState, RecordKind, StreamId};
@@ -47,7 +47,9 @@ impl Bench {
     async fn collector(&self, tls: &ServerTls) -> Server {
         let store = Store::open(&self.path("store")).unwrap();
         let guard = PeerGuard::new(|_| true);
-        serve_tls(store, "https://127.0.0.1:0".parse().unwrap(), guard, Some(tls.clone())).await.unwrap()
+        serve_tls(store, "https://127.0.0.1:0".parse().unwrap(), guard, Some(tls.clone()), Metrics::default())
+            .await
+            .unwrap()
     }
 
     /// A recorder of the stream `node/agent`.

@@ -13,6 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::metrics::{Metrics, Refusal};
 use super::rights::{PeerInfo, too_old};
 use crate::{Head, Ingested, Store, StoreError};
 
@@ -31,13 +32,14 @@ pub(super) struct Shipping {
     store: Store,
     stop: CancellationToken,
     room: Arc<Semaphore>,
+    metrics: Metrics,
 }
 
 type Reply = Result<ShipReply, Status>;
 
 impl Shipping {
-    pub(super) fn new(store: Store, stop: CancellationToken) -> Self {
-        Self { store, stop, room: Arc::new(Semaphore::new(SHIPMENTS_MAX)) }
+    pub(super) fn new(store: Store, stop: CancellationToken, metrics: Metrics) -> Self {
+        Self { store, stop, room: Arc::new(Semaphore::new(SHIPMENTS_MAX)), metrics }
     }
 }
 
@@ -47,11 +49,13 @@ impl Ingest for Shipping {
 
     async fn ship(&self, request: Request<Streaming<ShipRequest>>) -> Result<Response<Self::ShipStream>, Status> {
         let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
+            self.metrics.refused(Refusal::busy);
             return Err(Status::resource_exhausted("too many shipments at once, try again later"));
         };
         let (replies, answer) = mpsc::channel(REPLIES);
         let peer = PeerInfo::of(&request)?;
-        let shipment = Shipment { store: self.store.clone(), peer, batches: request.into_inner(), replies };
+        let (store, metrics) = (self.store.clone(), self.metrics.clone());
+        let shipment = Shipment { store, peer, batches: request.into_inner(), replies, metrics };
         let stop = self.stop.clone();
         tokio::spawn(async move {
             let _permit = permit;
@@ -66,6 +70,7 @@ struct Shipment {
     peer: PeerInfo,
     batches: Streaming<ShipRequest>,
     replies: mpsc::Sender<Reply>,
+    metrics: Metrics,
 }
 
 impl Shipment {
@@ -77,12 +82,14 @@ impl Shipment {
 
     async fn ship(&mut self, stop: &CancellationToken) -> Result<(), Status> {
         let stream = match self.batches.message().await? {
-            Some(ShipRequest { message: Some(ship_request::Message::Hello(hello)) }) => stream_of(&hello)?,
+            Some(ShipRequest { message: Some(ship_request::Message::Hello(hello)) }) => self.fit(stream_of(&hello))?,
             Some(_) => return Err(Status::invalid_argument("the first message must be `hello`")),
             None => return Ok(()),
         };
         // Before anything is told of the stream: its head is not for others.
-        self.peer.may_write(stream.0.split('/').next().unwrap_or_default())?;
+        let allowed = self.peer.may_write(stream.0.split('/').next().unwrap_or_default());
+        allowed.inspect_err(|_| self.metrics.refused(Refusal::rights))?;
+        let _open = self.metrics.open();
         let head = self.blocking(&stream, |store, stream| store.resume(stream)).await?;
         tracing::info!(%stream, last_seq = head.map_or(0, |head| head.seq), "shipment begins");
         let welcome = Welcome {
@@ -95,7 +102,9 @@ impl Shipment {
             if batch.is_empty() {
                 continue;
             }
+            let begun = Instant::now();
             let done: Ingested = self.blocking(&stream, move |store, _| store.ingest(&batch)).await?;
+            self.metrics.stored(&done, begun.elapsed());
             if done.duplicates > 0 {
                 tracing::debug!(%stream, skipped = done.duplicates, "records came again");
             }
@@ -111,7 +120,7 @@ impl Shipment {
             () = until(self.peer.until) => return Err(too_old()),
         };
         let Some(first) = first else { return Ok(None) };
-        let mut records = records_of(first, stream)?;
+        let mut records = self.fit(records_of(first, stream))?;
         let mut bytes: usize = records.iter().map(|record| record.body.len()).sum();
         while records.len() < TOGETHER_RECORDS && bytes < TOGETHER_BYTES {
             let ready = tokio::select! {
@@ -121,11 +130,16 @@ impl Shipment {
             };
             // An end or an error is met again by the next call, after what came before it is stored.
             let Ok(Some(message)) = ready else { break };
-            let more = records_of(message, stream)?;
+            let more = self.fit(records_of(message, stream))?;
             bytes += more.iter().map(|record| record.body.len()).sum::<usize>();
             records.extend(more);
         }
         Ok(Some(records))
+    }
+
+    /// Counts what is not as the contract says.
+    fn fit<T>(&self, read: Result<T, Status>) -> Result<T, Status> {
+        read.inspect_err(|_| self.metrics.refused(Refusal::malformed))
     }
 
     async fn reply(&self, message: ship_reply::Message) {
@@ -144,6 +158,7 @@ impl Shipment {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
                 tracing::error!(%stream, %error, "records were refused");
+                self.metrics.refused(if error.is_chain() { Refusal::chain } else { Refusal::store });
                 Err(if error.is_chain() {
                     Status::data_loss(error.to_string())
                 } else {

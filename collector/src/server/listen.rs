@@ -24,8 +24,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
+use super::metrics::Refusal;
 use super::rights::PeerInfo;
-use super::{PeerGuard, ServeError};
+use super::{Metrics, PeerGuard, ServeError};
 
 /// Most connections at once; further ones wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 1_024;
@@ -128,7 +129,12 @@ impl Drop for SocketFile {
 }
 
 /// Binds.
-pub(super) async fn bind(listen: Listen, guard: PeerGuard, tls: Option<ServerTls>) -> Result<Bound, ServeError> {
+pub(super) async fn bind(
+    listen: Listen,
+    guard: PeerGuard,
+    tls: Option<ServerTls>,
+    metrics: Metrics,
+) -> Result<Bound, ServeError> {
     let failed = |source| ServeError::Bind { listen: listen.to_string(), source };
     let (endpoint, file, listener) = match &listen {
         Listen::Tcp(address) => {
@@ -151,7 +157,7 @@ pub(super) async fn bind(listen: Listen, guard: PeerGuard, tls: Option<ServerTls
     };
     // One place: the server takes a connection or nobody does.
     let (peers, incoming) = mpsc::channel(1);
-    tokio::spawn(accept(listener, peers));
+    tokio::spawn(accept(listener, peers, metrics));
     Ok(Bound { endpoint, file, incoming: ReceiverStream::new(incoming) })
 }
 
@@ -161,7 +167,7 @@ enum Listener {
     Unix(UnixListener, PeerGuard),
 }
 
-async fn accept(listener: Listener, peers: mpsc::Sender<io::Result<Peer>>) {
+async fn accept(listener: Listener, peers: mpsc::Sender<io::Result<Peer>>, metrics: Metrics) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let shaking = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     let refusals = Arc::new(Refusals::default());
@@ -174,7 +180,10 @@ async fn accept(listener: Listener, peers: mpsc::Sender<io::Result<Peer>>) {
         };
         let stream = match accepted {
             Ok(Some(stream)) => stream,
-            Ok(None) => continue,
+            Ok(None) => {
+                metrics.refused(Refusal::peer);
+                continue;
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -184,7 +193,7 @@ async fn accept(listener: Listener, peers: mpsc::Sender<io::Result<Peer>>) {
         let stream = match stream {
             Accepted::Ready(stream) => stream,
             Accepted::Raw(stream, address, tls) => {
-                let (peers, refusals) = (peers.clone(), Arc::clone(&refusals));
+                let (peers, refusals, metrics) = (peers.clone(), Arc::clone(&refusals), metrics.clone());
                 tokio::spawn(async move {
                     match tls.accept(stream).await {
                         Ok((stream, client)) => {
@@ -196,7 +205,10 @@ async fn accept(listener: Listener, peers: mpsc::Sender<io::Result<Peer>>) {
                             let peer = Peer { stream: Stream::Tls(Box::new(stream)), info, _permit: permit };
                             let _ = peers.send(Ok(peer)).await;
                         }
-                        Err(error) => refusals.tell(address, &error),
+                        Err(error) => {
+                            metrics.refused(Refusal::handshake);
+                            refusals.tell(address, &error);
+                        }
                     }
                 });
                 continue;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use callgate_mtls::{Authority, Certificate, Role};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::LEAF_LIFE;
 use super::authority::Authorities;
+use crate::metrics::Kind;
 use crate::tasks::Context;
 
 /// How often everything is looked at, and how soon again after a failure.
@@ -56,20 +57,25 @@ pub async fn keep_authority(context: Context) {
 async fn keep(context: &Context) -> Result<()> {
     let namespace = &context.options.namespace;
     let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);
-    let authorities = if context.options.external_ca { external(&secrets).await? } else { own(&secrets).await? };
+    let authorities =
+        if context.options.external_ca { external(&secrets).await? } else { own(context, &secrets).await? };
     // What is trusted comes first: nothing is signed by a CA that nobody knows.
     publish(&Api::namespaced(context.client.clone(), namespace), &authorities).await?;
     let current = Arc::new(authorities.current);
     context.trust.set(Arc::clone(&current));
-    leaf(&secrets, COLLECTOR, &current, &Role::Collector(context.options.collector_name.clone())).await?;
-    if let Some(reader) = &context.options.reader {
-        leaf(&secrets, READER, &current, &Role::Reader(reader.clone())).await?;
+    if leaf(&secrets, COLLECTOR, &current, &Role::Collector(context.options.collector_name.clone())).await? {
+        context.metrics.issued(Kind::Collector);
+    }
+    if let Some(reader) = &context.options.reader
+        && leaf(&secrets, READER, &current, &Role::Reader(reader.clone())).await?
+    {
+        context.metrics.issued(Kind::Reader);
     }
     Ok(())
 }
 
 /// The CA that we make ourselves.
-async fn own(secrets: &Api<Secret>) -> Result<Authorities> {
+async fn own(context: &Context, secrets: &Api<Secret>) -> Result<Authorities> {
     let there = secrets.get_opt(CA).await.context("read the CA's secret")?;
     let kept = there.as_ref().map(read).transpose()?;
     let (authorities, changed) = Authorities::at(SystemTime::now(), kept)?;
@@ -90,6 +96,7 @@ async fn own(secrets: &Api<Secret>) -> Result<Authorities> {
     } else {
         secrets.create(&params, &secret).await.context("keep the CA")?;
     }
+    context.metrics.issued(Kind::Authority);
     info!(next = authorities.next.is_some(), "a certificate authority was made, or the next one took over");
     Ok(authorities)
 }
@@ -142,8 +149,8 @@ fn bundle<'a>(before: &str, ours: impl Iterator<Item = &'a str>) -> String {
     all.concat()
 }
 
-/// Makes a leaf's Secret anew where it is missing, for others, or due.
-async fn leaf(secrets: &Api<Secret>, name: &str, authority: &Authority, role: &Role) -> Result<()> {
+/// Makes a leaf's Secret anew where it is missing, for others, or due; whether it was.
+async fn leaf(secrets: &Api<Secret>, name: &str, authority: &Authority, role: &Role) -> Result<bool> {
     let there = secrets.get_opt(name).await.with_context(|| format!("read the secret `{name}`"))?;
     let names = role.to_string();
     let is_good = there.is_some_and(|secret| {
@@ -153,10 +160,9 @@ async fn leaf(secrets: &Api<Secret>, name: &str, authority: &Authority, role: &R
         named && read.is_some_and(|read| read.renew_at() > SystemTime::now())
     });
     if is_good {
-        return Ok(());
+        return Ok(false);
     }
     let issued = authority.issue(role, SystemTime::now() + LEAF_LIFE)?;
-    ensure!(!issued.key.is_empty(), "a leaf without a key");
     let data = BTreeMap::from([
         (CERT.into(), ByteString(issued.cert.into_bytes())),
         (KEY.into(), ByteString(issued.key.into_bytes())),
@@ -174,7 +180,7 @@ async fn leaf(secrets: &Api<Secret>, name: &str, authority: &Authority, role: &R
     };
     secrets.patch(name, &apply(), &Patch::Apply(&secret)).await.with_context(|| format!("keep `{name}`"))?;
     info!(secret = name, names, "a certificate was issued");
-    Ok(())
+    Ok(true)
 }
 
 fn pair(cert: &str, key: &str, authority: &Authority) -> BTreeMap<String, ByteString> {

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::LEAF_LIFE;
+use crate::metrics::Kind;
 use crate::tasks::Context;
 
 /// Whose requests are ours.
@@ -84,9 +85,11 @@ async fn answer(
             let certificate = k8s_openapi::ByteString(pem.into_bytes());
             let signed = json!({ "status": { "certificate": certificate } });
             requests.patch_status(&name, &params, &Patch::Merge(&signed)).await.context("hand it over")?;
+            context.metrics.issued(Kind::Node);
             info!(request = name, node, "a certificate was issued");
         }
         Err(why) => {
+            context.metrics.denied();
             warn!(request = name, user = request.spec.username, why, "a certificate was denied");
             // What somebody has approved cannot be denied any more; it can fail.
             if conditions.is_empty() {

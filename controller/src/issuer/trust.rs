@@ -30,6 +30,12 @@ impl Trust {
         }
     }
 
+    /// Whether there is one.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.current.borrow().is_some()
+    }
+
     pub(super) fn set(&self, authority: Arc<Authority>) {
         self.current.send_replace(Some(authority));
     }

@@ -1,16 +1,13 @@
-//! `callgate enroll|unenroll|workloads|status`: talks to the agent of this host over its control socket.
+//! `callgate enroll|unenroll|workloads`: talks to the agent of this host over its control socket.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use callgate_collector::show_time;
 use callgate_daemon::{RUNTIME_DIR, control};
 use callgate_model::WorkloadName;
 use callgate_proto::v1::control_client::ControlClient;
-use callgate_proto::v1::{
-    Alarm, EnrollRequest, EnrolledWorkload, FailMode, Mode, StatusRequest, UnenrollRequest, WorkloadsRequest,
-};
+use callgate_proto::v1::{EnrollRequest, EnrolledWorkload, FailMode, Mode, UnenrollRequest, WorkloadsRequest};
 use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets};
 use hyper_util::rt::TokioIo;
@@ -24,7 +21,7 @@ use uuid::Uuid;
 pub struct SocketArgs {
     /// Control socket of the agent
     #[arg(long, value_name = "PATH", default_value_os_t = control::socket_path(Path::new(RUNTIME_DIR)))]
-    socket: PathBuf,
+    pub(super) socket: PathBuf,
 }
 
 /// `callgate enroll`
@@ -89,20 +86,6 @@ pub struct WorkloadsArgs {
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    socket: SocketArgs,
-}
-
-/// `callgate status`
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  callgate status\n\nExit codes: 0 ready, 1 not ready or no agent, 2 usage")]
-pub struct StatusArgs {
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
-    /// Where agents and runs keep their state
-    #[arg(long, value_name = "DIR", default_value = callgate_daemon::STATE_DIR)]
-    state_dir: PathBuf,
     #[command(flatten)]
     socket: SocketArgs,
 }
@@ -177,65 +160,8 @@ pub async fn workloads(args: WorkloadsArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tells how the agent is; also ends what crashed runs left.
-///
-/// # Errors
-/// If no agent answers.
-pub async fn status(args: StatusArgs) -> Result<ExitCode> {
-    if rustix::process::geteuid().is_root() {
-        let config =
-            callgate_daemon::Config { state_dir: args.state_dir.clone(), ..callgate_daemon::Config::default() };
-        for stale in crate::sweep::sweep(&config).await? {
-            eprintln!("callgate: removed what the crashed `{stale}` left");
-        }
-    }
-    let mut agent = connect(&args.socket.socket).await?;
-    let status = agent.status(StatusRequest {}).await.map_err(refused)?.into_inner();
-    let spool = status.spool.clone().unwrap_or_default();
-    let uplink = status.uplink.clone().unwrap_or_default();
-    let code = if status.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    if args.json {
-        let alarm = |a: &Alarm| {
-            json!({ "text": a.text, "first_us": a.first_us, "first": show_time(a.first_us),
-            "last_us": a.last_us, "last": show_time(a.last_us), "count": a.count })
-        };
-        let alarms: Vec<_> = status.alarms.iter().map(alarm).collect();
-        let object = json!({
-            "version": status.version, "instance": status.instance, "pid": status.pid,
-            "started_us": status.started_us, "ready": status.ready, "alarms": alarms,
-            "workloads": status.workloads, "connections": status.connections,
-            "policy_set": status.policy_set, "policies": status.policies,
-            "spool": { "stream": spool.stream, "last_seq": spool.last_seq, "durable_seq": spool.durable_seq,
-                "acked_seq": spool.acked_seq, "bytes": spool.bytes, "max_bytes": spool.max_bytes },
-            "uplink": { "endpoint": uplink.endpoint, "connected": uplink.connected, "error": uplink.error },
-        });
-        println!("{object}");
-        return Ok(code);
-    }
-    println!("agent      {} {} (pid {})", status.instance, status.version, status.pid);
-    println!("ready      {}", if status.ready { "yes" } else { "no" });
-    for alarm in &status.alarms {
-        println!("alarm      {} ({})", alarm.text, since(alarm));
-    }
-    println!("workloads  {}, open connections {}", status.workloads, status.connections);
-    println!("policies   {}, set {}", status.policies, status.policy_set);
-    println!(
-        "spool      {} of {} MiB; record {} of {} acknowledged",
-        spool.bytes >> 20,
-        spool.max_bytes >> 20,
-        spool.acked_seq,
-        spool.last_seq
-    );
-    match (uplink.endpoint.is_empty(), uplink.connected) {
-        (true, _) => println!("collector  none: records stay in the spool"),
-        (false, true) => println!("collector  {} connected", uplink.endpoint),
-        (false, false) => println!("collector  {} not connected: {}", uplink.endpoint, uplink.error),
-    }
-    Ok(code)
-}
-
 /// Connects to the control socket.
-async fn connect(socket: &Path) -> Result<ControlClient<Channel>> {
+pub(super) async fn connect(socket: &Path) -> Result<ControlClient<Channel>> {
     let path = socket.to_owned();
     let connector = tower::service_fn(move |_| {
         let path = path.clone();
@@ -254,7 +180,7 @@ async fn connect(socket: &Path) -> Result<ControlClient<Channel>> {
 }
 
 /// What the agent said; what is no agent says nothing, or something that is no answer.
-fn refused(status: tonic::Status) -> anyhow::Error {
+pub(super) fn refused(status: tonic::Status) -> anyhow::Error {
     let answered = matches!(
         status.code(),
         tonic::Code::FailedPrecondition | tonic::Code::NotFound | tonic::Code::InvalidArgument | tonic::Code::Internal
@@ -270,15 +196,6 @@ fn refused(status: tonic::Status) -> anyhow::Error {
     }
 }
 
-/// Since when an alarm is there, and how often.
-fn since(alarm: &Alarm) -> String {
-    let first = show_time(alarm.first_us);
-    match alarm.count {
-        0 | 1 => format!("since {first}"),
-        n => format!("since {first}, {n} times, last {}", show_time(alarm.last_us)),
-    }
-}
-
 fn text(path: &Path) -> Result<String> {
     match path.to_str() {
         Some(text) => Ok(text.to_owned()),
@@ -286,11 +203,11 @@ fn text(path: &Path) -> Result<String> {
     }
 }
 
-fn mode(workload: &EnrolledWorkload) -> &'static str {
+pub(super) fn mode(workload: &EnrolledWorkload) -> &'static str {
     if workload.mode() == Mode::Observe { "observe" } else { "enforce" }
 }
 
-fn fail(workload: &EnrolledWorkload) -> &'static str {
+pub(super) fn fail(workload: &EnrolledWorkload) -> &'static str {
     match workload.fail() {
         FailMode::Open => "open",
         FailMode::Observe => "observe",
@@ -298,7 +215,7 @@ fn fail(workload: &EnrolledWorkload) -> &'static str {
     }
 }
 
-fn object(workload: &EnrolledWorkload) -> serde_json::Value {
+pub(super) fn object(workload: &EnrolledWorkload) -> serde_json::Value {
     json!({
         "id": workload.id, "cgroup": workload.cgroup, "cgroup_path": workload.cgroup_path, "mode": mode(workload),
         "fail": fail(workload),

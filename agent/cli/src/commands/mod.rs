@@ -8,6 +8,7 @@ pub mod mask;
 pub mod policy;
 pub mod run;
 pub mod session;
+pub mod status;
 pub mod uninstall;
 
 /// Exit code where all went well.

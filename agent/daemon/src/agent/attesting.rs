@@ -55,6 +55,7 @@ impl Agent {
             });
             match looked.await {
                 Ok(repairs) => {
+                    self.in_place.found(&repairs);
                     for repair in repairs {
                         shown.insert(self.tell_of_repair(&repair), Instant::now());
                     }

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use callgate_enroll::{Pods, Rule, Source};
 use callgate_kubernetes::{Cluster, Reach, follow, keep_certificate};
 use callgate_model::{FailMode, Mode};
+use callgate_proto::v1::ClusterStatus;
 use tracing::warn;
 
 use super::Agent;
@@ -106,6 +107,18 @@ impl Agent {
     pub(super) fn cluster_fault(&self) -> Option<String> {
         let unknown = || "the pods of this node are not known yet: the cluster's API has not listed them".to_owned();
         (!self.knows_pods()).then(unknown)
+    }
+
+    /// How the way to the API is; none where no cluster is configured.
+    pub(super) fn cluster_status(&self) -> Option<ClusterStatus> {
+        let joined = self.joined.as_ref()?;
+        let failing = joined.reach.failing();
+        Some(ClusterStatus {
+            node: self.config.cluster_node(),
+            listed: joined.pods.are_known(),
+            failing_s: failing.as_ref().map(|(since, _)| since.as_secs()).unwrap_or_default(),
+            error: failing.map(|(_, why)| why).unwrap_or_default(),
+        })
     }
 
     /// Alarms while the API does not answer, and while labels say nothing that is understood.

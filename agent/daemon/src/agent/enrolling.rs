@@ -81,7 +81,9 @@ impl Agent {
         }
         rules.extend(self.pod_rule());
         self.keep_enrolled();
-        self.follow(rules)
+        self.follow(rules)?;
+        self.in_place.settled();
+        Ok(())
     }
 
     /// Enrols `workload`: listeners first, then the roster, then the kernel.

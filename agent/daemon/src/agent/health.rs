@@ -1,10 +1,9 @@
-//! How the agent is: faults, alarms, status; and the loops that look.
+//! Whether the agent is well: faults, alarms; and the loops that look.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use callgate_model::{AgentRecord, AgentState, RecordKind};
-use callgate_proto::v1::{SpoolStatus, StatusReply, UplinkStatus};
 use callgate_uplink::{Certificate, days_until};
 use tracing::{error, info, warn};
 
@@ -42,41 +41,7 @@ impl Agent {
                 None => self.calm(cause),
             }
         }
-        failed.into_iter().chain(full).chain(self.cluster_fault()).collect()
-    }
-
-    /// How the agent is.
-    #[must_use]
-    pub fn status(&self) -> StatusReply {
-        let spool = self.gate.recorder.status();
-        let policies = self.gate.policies.load();
-        let faults = self.faults();
-        let uplink = self.uplink_status.as_ref().map(|status| status.borrow().clone());
-        StatusReply {
-            version: env!("CARGO_PKG_VERSION").into(),
-            instance: self.instance.clone(),
-            pid: std::process::id(),
-            started_us: self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros() as u64,
-            ready: faults.is_empty(),
-            alarms: self.alarms.list(),
-            workloads: self.gate.roster.list().len() as u64,
-            connections: (self.config.connections_max - self.gate.connections.available_permits()) as u64,
-            policy_set: policies.hash().to_owned(),
-            policies: policies.len() as u64,
-            spool: Some(SpoolStatus {
-                stream: self.gate.recorder.stream().to_string(),
-                last_seq: spool.last_seq,
-                durable_seq: spool.durable_seq,
-                acked_seq: spool.acked_seq,
-                bytes: spool.bytes,
-                max_bytes: spool.max_bytes,
-            }),
-            uplink: uplink.map(|status| UplinkStatus {
-                endpoint: self.config.collector.clone().unwrap_or_default(),
-                connected: status.connected,
-                error: status.error.unwrap_or_default(),
-            }),
-        }
+        failed.into_iter().chain(full).chain(self.cluster_fault()).chain(self.not_in_place()).collect()
     }
 
     /// Looks after faults, and after enrolments unless this agent is of one run.
@@ -148,6 +113,7 @@ impl Agent {
             };
             let Some(change) = change else { return };
             if change.refused.is_empty() {
+                *super::lock(&self.policies_taken) = SystemTime::now();
                 info!(policy_set = %change.policy_set, policies = change.policies, "policies reloaded");
                 self.calm(POLICIES);
             } else {
