@@ -3,7 +3,7 @@
 //! Wiring only. Started by `callgate-agent` for a host, and in process by `callgate run` for one command.
 //! What it enrols is in [`enrolling`] and [`following`], where it listens in [`spaces`], what the warden does for it in
 //! [`warding`], how it keeps the kernel programs in place in [`attesting`], what it says of capabilities in [`capable`],
-//! how it says that it is well in [`health`].
+//! how it says that it is well in [`health`], how containers come to trust our CA in [`trusting`].
 
 mod attesting;
 mod capable;
@@ -13,6 +13,7 @@ mod following;
 mod health;
 mod past;
 mod spaces;
+mod trusting;
 mod wanted;
 mod warding;
 
@@ -59,6 +60,8 @@ use cluster::Joined;
 use following::Found;
 use past::WentPast;
 use spaces::Spaces;
+use trusting::Trusting;
+pub use trusting::take_trust_back;
 use wanted::Wanted;
 
 /// How often the users of workloads are looked up, so that files which they can write are not reloaded.
@@ -118,6 +121,7 @@ pub struct Agent {
     found: Mutex<Found>,
     /// None: the configuration names no cluster.
     joined: Option<Joined>,
+    trusting: Trusting,
     stopping: CancellationToken,
     metrics_address: Option<SocketAddr>,
     metrics_listener: Option<OwnedFd>,
@@ -154,6 +158,7 @@ impl Agent {
         let resolver = Resolver::new(config.dns.settings()?).context("in the config: `[dns]`")?;
         resolver.register(&mut registry);
         let joined = Joined::new(&config).await?;
+        let trusting = Trusting::new(&authority, &config.runtime_dir)?;
         let issuers = Arc::new(Issuers::new(&config.issuer).context("in the config: `[[issuer]]`")?);
         let gate = Arc::new(Gate {
             ground: Arc::clone(&ground) as Arc<dyn callgate_proxy::Ground>,
@@ -217,6 +222,7 @@ impl Agent {
             slot,
             found: Mutex::default(),
             joined,
+            trusting,
             stopping,
             metrics_address,
             metrics_listener: metrics_listener
@@ -371,6 +377,7 @@ impl Agent {
                 }
             });
         }
+        self.deliver_trust()?;
         let agent = Arc::clone(self);
         tokio::spawn(async move { agent.watch_policies().await });
         tokio::spawn(Arc::clone(self).look_after());

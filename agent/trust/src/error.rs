@@ -28,7 +28,10 @@ pub enum TrustError {
         source: io::Error,
     },
     /// A mount there would be seen outside of the workload.
-    #[error("process {0} lives in the mount namespace of the host or of the agent: nothing is mounted there")]
+    #[error(
+        "process {0} lives in the mount namespace, or on the root directory, of the host or of the agent: nothing is \
+         mounted there"
+    )]
     OwnNamespace(u32),
     /// A step in the workload's namespace failed.
     #[error("cannot {what}")]

@@ -45,7 +45,8 @@ impl Space {
     ///
     /// # Errors
     /// [`TrustError::Process`] when it is gone or may not be looked at; [`TrustError::OwnNamespace`] when it lives in the
-    /// mount namespace of this process or of the first one, where a mount would be everybody's.
+    /// mount namespace of this process or of the first one, where a mount would be everybody's, or still on the root
+    /// directory of one of them, as a container does that is being made.
     pub fn of(pid: u32) -> Result<Self, TrustError> {
         let failed = |source: io::Error| TrustError::Process { pid, source };
         let open = || -> io::Result<Self> {
@@ -59,8 +60,12 @@ impl Space {
             Ok(Self { pid, process, namespace, root: Root::new(target.descriptor), id })
         };
         let space = open().map_err(failed)?;
-        for own in ["/proc/self/ns/mnt", "/proc/1/ns/mnt"] {
-            if std::fs::metadata(own).map_err(failed)?.ino() == space.id.namespace {
+        let (_, device, inode) = space.id.root;
+        for own in ["/proc/self", "/proc/1"] {
+            let root = rustix::fs::open(format!("{own}/root"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+            let root = root.map_err(io::Error::from).and_then(Target::of).map_err(failed)?;
+            let namespace = std::fs::metadata(format!("{own}/ns/mnt")).map_err(failed)?.ino();
+            if namespace == space.id.namespace || (root.id.1, root.id.2) == (device, inode) {
                 return Err(TrustError::OwnNamespace(pid));
             }
         }
@@ -112,13 +117,21 @@ impl Space {
     /// # Errors
     /// [`TrustError::Mount`].
     pub fn take_back(&self) -> Result<usize, TrustError> {
+        if self.ours()?.is_empty() {
+            return Ok(0);
+        }
         mount::away(self.namespace.as_fd())
     }
 
     fn is_stale(&self, looked: &Looked) -> Result<bool, TrustError> {
-        let text = self.text("mountinfo").map_err(|source| TrustError::Process { pid: self.pid, source })?;
-        let ours: Vec<u64> = table::parse(&text).iter().filter(|mount| mount.ours).map(|mount| mount.id).collect();
+        let ours = self.ours()?;
         Ok(looked.amendments.iter().any(|one| ours.contains(&one.target.id.0)))
+    }
+
+    /// Ids of our mounts.
+    fn ours(&self) -> Result<Vec<u64>, TrustError> {
+        let text = self.text("mountinfo").map_err(|source| TrustError::Process { pid: self.pid, source })?;
+        Ok(table::parse(&text).iter().filter(|mount| mount.ours).map(|mount| mount.id).collect())
     }
 
     fn text(&self, name: &str) -> io::Result<String> {

@@ -43,7 +43,6 @@ const CRATES: &[Crate] = &[
     krate("callgate-uplink", &["audit", "model", "mtls", "proto", "seal"], KERNEL),
     krate("callgate-dns", &["model"], KERNEL),
     krate("callgate-kubernetes", &["enroll", "mtls"], KERNEL),
-    krate("callgate-kubernetes", &["enroll"], KERNEL),
     krate("callgate-trust", &[], KERNEL),
     krate("callgate-proxy", &["audit", "dns", "enroll", "identity", "mask", "model", "policy", "wire"], KERNEL),
     krate("callgate-proto", &["model"], KERNEL),
