@@ -3,7 +3,8 @@
 //! Wiring only. Started by `callgate-agent` for a host, and in process by `callgate run` for one command.
 //! What it enrols is in [`enrolling`] and [`following`], where it listens in [`spaces`], what the warden does for it in
 //! [`warding`], how it keeps the kernel programs in place in [`attesting`], what it says of capabilities in [`capable`],
-//! how it says that it is well in [`health`] and [`status`], and what that takes in [`ready`].
+//! how it says that it is well in [`health`] and [`status`], what that takes in [`ready`], and how containers come to trust
+//! our CA in [`trusting`].
 
 mod attesting;
 mod capable;
@@ -15,6 +16,7 @@ mod past;
 mod ready;
 mod spaces;
 mod status;
+mod trusting;
 mod wanted;
 mod warding;
 
@@ -62,6 +64,8 @@ use following::Found;
 use past::WentPast;
 use ready::InPlace;
 use spaces::Spaces;
+use trusting::Trusting;
+pub use trusting::take_trust_back;
 use wanted::Wanted;
 
 /// How often the users of workloads are looked up, so that files which they can write are not reloaded.
@@ -124,6 +128,7 @@ pub struct Agent {
     found: Mutex<Found>,
     /// None: the configuration names no cluster.
     joined: Option<Joined>,
+    trusting: Trusting,
     stopping: CancellationToken,
     metrics_address: Option<SocketAddr>,
     metrics_listener: Option<OwnedFd>,
@@ -160,6 +165,7 @@ impl Agent {
         let resolver = Resolver::new(config.dns.settings()?).context("in the config: `[dns]`")?;
         resolver.register(&mut registry);
         let joined = Joined::new(&config).await?;
+        let trusting = Trusting::new(&authority, &config.runtime_dir)?;
         let issuers = Arc::new(Issuers::new(&config.issuer).context("in the config: `[[issuer]]`")?);
         let gate = Arc::new(Gate {
             ground: Arc::clone(&ground) as Arc<dyn callgate_proxy::Ground>,
@@ -225,6 +231,7 @@ impl Agent {
             slot,
             found: Mutex::default(),
             joined,
+            trusting,
             stopping,
             metrics_address,
             metrics_listener: metrics_listener
@@ -379,6 +386,7 @@ impl Agent {
                 }
             });
         }
+        self.deliver_trust()?;
         let agent = Arc::clone(self);
         tokio::spawn(async move { agent.watch_policies().await });
         tokio::spawn(Arc::clone(self).look_after());

@@ -22,7 +22,7 @@ pub mod place;
 pub mod policy_source;
 mod spool;
 
-pub use agent::{Agent, Setup};
+pub use agent::{Agent, Setup, take_trust_back};
 pub use callgate_proxy::Tally;
 pub use check::check;
 pub use config::{CONFIG_DIR, CollectorTls, Config, Level, OlderSockets, RUNTIME_DIR, STATE_DIR, Unfit, What};

@@ -13,6 +13,7 @@ use callgate_daemon::{
 };
 use callgate_identity::Authority;
 use callgate_model::causes;
+use callgate_trust::NodeFiles;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,9 @@ use tracing::info;
 
 /// Names pins, enrolments and the first stream of a host's agent.
 const INSTANCE: &str = "agent";
+
+/// Directory below the runtime directory that pods mount. Admission names it too.
+const TRUST_DIR: &str = "trust";
 
 /// Exit code for a wrong command line, configuration or policy.
 const CONFIGURATION: u8 = 2;
@@ -147,8 +151,7 @@ async fn serve(config: Config, policies: Policies, take_over: bool) -> Result<En
     // Kept, so that a restart of the agent restarts no workload.
     let authority = Authority::kept(&format!("Callgate {}", config.node_name()), &state.join("ca.key"))?;
     let authority = Arc::new(authority);
-    let trust = config.runtime_dir.join("ca.pem");
-    publish(&trust, &authority.ca_pem()).with_context(|| format!("cannot write `{}`", trust.display()))?;
+    publish(&config.runtime_dir, &authority)?;
     let socket = control::socket_path(&config.runtime_dir);
     let enrol = config.enroll.clone();
     let successors = handover::socket_path(&config.runtime_dir);
@@ -194,12 +197,16 @@ async fn serve(config: Config, policies: Policies, take_over: bool) -> Result<En
     Ok(end)
 }
 
-/// Writes the trust bundle so that a reader finds a whole one at any time, and the same file where nothing changed.
-fn publish(path: &Path, pem: &str) -> std::io::Result<()> {
-    if std::fs::read_to_string(path).is_ok_and(|there| there == pem) {
-        return Ok(());
+/// Shows the CA: to the host as `ca.pem`, to pods as the directory that they mount.
+fn publish(runtime_dir: &Path, authority: &Authority) -> Result<()> {
+    let store = authority.truststore_p12(callgate_trust::variables::PASSWORD)?;
+    let files = NodeFiles::write(&runtime_dir.join(TRUST_DIR), &authority.ca_pem(), &authority.bundle_pem(), &store)?;
+    let (from, to) = (files.directory().join(NodeFiles::CA), runtime_dir.join(NodeFiles::CA));
+    if std::fs::read(&to).ok() != std::fs::read(&from).ok() {
+        let new = to.with_extension("pem.new");
+        std::fs::copy(from, &new)
+            .and_then(|_| std::fs::rename(&new, &to))
+            .with_context(|| format!("cannot write `{}`", to.display()))?;
     }
-    let new = path.with_extension("pem.new");
-    std::fs::write(&new, pem)?;
-    std::fs::rename(&new, path)
+    Ok(())
 }

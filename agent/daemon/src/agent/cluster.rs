@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use callgate_enroll::{Pods, Rule, Source};
+use callgate_enroll::{Pods, Rule, Source, Trust};
 use callgate_kubernetes::{Cluster, Reach, follow, keep_certificate};
 use callgate_model::{FailMode, Mode};
 use callgate_proto::v1::ClusterStatus;
@@ -95,7 +95,8 @@ impl Agent {
     /// The rule by which pods are classified: behind those that the configuration spells out.
     pub(super) fn pod_rule(&self) -> Option<Rule> {
         let pods = Arc::clone(&self.joined.as_ref()?.pods);
-        Some(Rule { source: Source::Pods(pods), name: None, mode: Mode::Enforce, fail: FailMode::Closed })
+        let (mode, fail, trust) = (Mode::Enforce, FailMode::Closed, Trust::Both);
+        Some(Rule { source: Source::Pods(pods), name: None, mode, fail, trust })
     }
 
     /// Whether pods may have been labelled otherwise since the last look.
