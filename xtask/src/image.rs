@@ -53,9 +53,10 @@ pub const AGENT: Image = Image {
     folders: STATE,
 };
 
+/// This one too, for `kubectl exec … -- callgate audit search`: it reads the store beside it.
 const COLLECTOR: Image = Image {
     name: "callgate-collector",
-    programs: &[("callgate-collector", "callgate-collector")],
+    programs: &[("callgate-collector", "callgate-collector"), ("callgate", "callgate")],
     user: NONROOT,
     folders: STATE,
 };
