@@ -114,6 +114,12 @@ impl PolicyText {
         Self { origin, files: Vec::new(), unfit: Some(why) }
     }
 
+    /// Length of the text. Unit: bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.files.iter().map(|(_, text)| text.len()).sum()
+    }
+
     /// Where it comes from.
     #[must_use]
     pub fn origin(&self) -> &Origin {
