@@ -99,6 +99,7 @@ const CRATES: &[Crate] = &[
     krate("callgate-flow", ANY, &[]),
     krate("callgate-e2e", ANY, &[]),
     krate("callgate-bench", ANY, &[]),
+    krate("callgate-chart", &[], KERNEL),
     krate("callgate-bypass", &["e2e", "harness"], KERNEL),
     krate("callgate-fuzz", ANY, KERNEL),
     krate("xtask", &[], &["tokio", "aya"]),
