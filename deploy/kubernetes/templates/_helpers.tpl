@@ -35,7 +35,8 @@ callgate-agent{{ with .Values.agent.generation }}-{{ . }}{{ end }}
 {{/* Where agents send records; empty: nowhere. */}}
 {{- define "callgate.collectorUrl" -}}
 {{- if .Values.collector.enabled -}}
-https://callgate-collector.{{ .Release.Namespace }}.svc:7443
+{{- $address := .Values.collector.clusterIP -}}
+https://{{ if contains ":" $address }}[{{ $address }}]{{ else }}{{ $address | default (printf "callgate-collector.%s.svc" .Release.Namespace) }}{{ end }}:7443
 {{- else -}}
 {{ .Values.collector.external.url }}
 {{- end -}}
@@ -112,11 +113,11 @@ seccompProfile:
   type: RuntimeDefault
 {{- end }}
 
-{{/* How pods come to trust the CA: policy, webhook or none. By version: what helm knows of an API differs with helm. */}}
+{{/* How pods come to trust the CA: policy, webhook or none. */}}
 {{- define "callgate.admission" -}}
 {{- if ne .Values.trust.admission "auto" -}}
 {{ .Values.trust.admission }}
-{{- else if semverCompare ">=1.36-0" .Capabilities.KubeVersion.Version -}}
+{{- else if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" -}}
 policy
 {{- else -}}
 webhook

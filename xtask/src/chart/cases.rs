@@ -48,7 +48,7 @@ const CASES: &[Case] = &[
             Be(
                 AGENT,
                 "/spec/template/spec/containers/0/securityContext/capabilities",
-                r#"{"drop": ["ALL"], "add": ["BPF", "PERFMON", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE", "KILL",
+                r#"{"drop": ["ALL"], "add": ["BPF", "PERFMON", "NET_ADMIN", "SYS_ADMIN", "SYS_CHROOT", "SYS_PTRACE", "KILL",
                     "DAC_OVERRIDE", "SYS_RESOURCE"]}"#,
             ),
             Be(AGENT, "/spec/template/spec/automountServiceAccountToken", "false"),
@@ -153,6 +153,16 @@ const CASES: &[Case] = &[
         kube: NEW,
         sets: &["collector.enabled=false", "collector.external.url=http://c.example:7443"],
         must: &[Fail("collector.external.url")],
+    },
+    Case {
+        name: "a fixed address is the Service's, the agents' and the certificate's",
+        kube: NEW,
+        sets: &["collector.clusterIP=fd00::7"],
+        must: &[
+            Be("Service/callgate-collector", "/spec/clusterIP", r#""fd00::7""#),
+            Say(CONFIG, TOML, "collector = \"https://[fd00::7]:7443\"\n"),
+            Say("Deployment/callgate-controller", "/spec/template/spec/containers/0/args", "--collector-name=fd00::7"),
+        ],
     },
     Case {
         name: "cert-manager makes the CA, and the controller only reads it",

@@ -14,6 +14,9 @@ use crate::{exec, paths};
 /// Where Debian's packages of Go libraries put them.
 const GO_LIBRARIES: &str = "/usr/share/gocode";
 
+/// Kinds that helm does not take for granted, and the first version of Kubernetes (its minor number) that has them.
+const NEWER: &[(u32, &str)] = &[(36, "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy")];
+
 /// What is asked of the chart.
 pub struct Rendering<'a> {
     pub namespace: &'a str,
@@ -104,6 +107,7 @@ impl Renderer {
         let mut command = Command::new(&self.program);
         command.current_dir(&self.repository).args(["--chart", CHART, "--namespace", rendering.namespace]);
         command.args(["--kube-version", rendering.kube]).args(rendering.crds.then_some("--include-crds"));
+        command.args(apis(rendering.kube).flat_map(|api| ["--api-version", api]));
         command.args(rendering.sets.iter().flat_map(|set| ["--set", set]));
         command
     }
@@ -112,10 +116,17 @@ impl Renderer {
         let mut helm = Command::new("helm");
         helm.current_dir(&self.repository).args(["template", "callgate", CHART, "--namespace", rendering.namespace]);
         helm.args(["--kube-version", rendering.kube]).args(rendering.crds.then_some("--include-crds"));
+        helm.args(apis(rendering.kube).flat_map(|api| ["--api-versions", api]));
         helm.args(rendering.sets.iter().flat_map(|set| ["--set", set]));
         let said = exec::output(&mut helm)?;
         named(self.parse(&said)?)
     }
+}
+
+/// What an API server of version `kube` has beyond what helm takes for granted.
+fn apis(kube: &str) -> impl Iterator<Item = &'static str> {
+    let minor = kube.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(0);
+    NEWER.iter().filter(move |(since, _)| *since <= minor).map(|(_, api)| *api)
 }
 
 fn by_name(json: &str) -> Result<BTreeMap<String, Value>> {
@@ -139,4 +150,23 @@ fn compare(ours: &BTreeMap<String, Value>, theirs: &BTreeMap<String, Value>) -> 
         ensure!(theirs.get(name) == Some(object), "helm renders `{name}` otherwise: {:#}", theirs[name]);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_helm_renders_otherwise_is_named() {
+        let objects = |port: u16, name: &str| {
+            named(vec![json!({ "kind": "Service", "metadata": { "name": name }, "port": port })]).unwrap()
+        };
+        compare(&objects(1, "a"), &objects(1, "a")).unwrap();
+        assert!(compare(&objects(1, "a"), &objects(2, "a")).unwrap_err().to_string().contains("`Service/a`"));
+        assert!(compare(&objects(1, "a"), &objects(1, "b")).unwrap_err().to_string().contains("Service/b"));
+        let one = json!({ "kind": "Service", "metadata": { "name": "a" } });
+        assert!(named(vec![one.clone(), one]).unwrap_err().to_string().contains("twice"));
+    }
 }

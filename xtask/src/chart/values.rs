@@ -74,3 +74,37 @@ fn documented(text: &str) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_value_without_a_comment_is_named() {
+        documented("a:\n  # What b is.\n  b: 1\n  # What c is.\n  c:\n    d: 1\n").unwrap();
+        for (text, line) in [("a:\n  # What b is.\n  b: 1\n  c: 2\n", 4), ("a:\n  b:\n    # d\n    d: 1\n", 2)] {
+            let error = documented(text).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("values.yaml:{line}: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn values_and_schema_name_the_same() {
+        let closed = |properties: Value| json!({ "additionalProperties": false, "properties": properties });
+        let check = |values: Value, schema: &Value| compare("", values.as_object().unwrap(), schema);
+        let schema = closed(json!({ "a": closed(json!({ "b": {} })), "c": {} }));
+        assert_eq!(check(json!({ "a": { "b": 1 }, "c": { "open": 1 } }), &schema).unwrap(), 2);
+        for (values, why) in [
+            (json!({ "a": { "b": 1, "x": 1 }, "c": 1 }), "does not know `a.x`"),
+            (json!({ "a": {}, "c": 1 }), "no default for `a.b`"),
+            (json!({ "a": { "b": 1 } }), "no default for `c`"),
+        ] {
+            let error = check(values, &schema).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+        let open = json!({ "properties": { "a": {} } });
+        assert!(check(json!({ "a": 1 }), &open).unwrap_err().to_string().contains("takes unknown keys"));
+    }
+}
