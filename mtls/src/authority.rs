@@ -186,6 +186,9 @@ mod tests {
         assert!(made.expires().duration_since(kept.expires()).unwrap() < Duration::from_secs(1));
         let issued = kept.issue(&Role::Reader("ops".into()), SystemTime::now() + DAY / 2).unwrap();
         assert!(read(&issued.cert).client.is_reader());
+        assert!(Certificate::is_signed_by(&issued.cert, &format!("{}{}", authority().pem(), made.pem())));
+        // Another CA of the same name.
+        assert!(!Certificate::is_signed_by(&issued.cert, authority().pem()));
         assert!(!format!("{kept:?}{issued:?}").contains("PRIVATE"));
     }
 

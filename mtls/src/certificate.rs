@@ -77,6 +77,18 @@ impl Certificate {
         Self::read(&CertificateDer::from_pem_slice(pem.as_bytes()).ok()?)
     }
 
+    /// Whether one of the CAs in `bundle` has signed the first certificate in `pem`. Says nothing of their validity in time.
+    #[must_use]
+    pub fn is_signed_by(pem: &str, bundle: &str) -> bool {
+        let Ok(der) = CertificateDer::from_pem_slice(pem.as_bytes()) else { return false };
+        let Ok((_, leaf)) = X509Certificate::from_der(&der) else { return false };
+        let signs = |ca: CertificateDer<'_>| {
+            let read = X509Certificate::from_der(&ca);
+            read.is_ok_and(|(_, ca)| leaf.verify_signature(Some(ca.public_key())).is_ok())
+        };
+        CertificateDer::pem_slice_iter(bundle.as_bytes()).flatten().any(signs)
+    }
+
     /// The certificates in a text in PEM, each as a text of its own; what is damaged is left out.
     #[must_use]
     pub fn split(pem: &str) -> Vec<String> {

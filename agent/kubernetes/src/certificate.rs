@@ -24,10 +24,11 @@ const CLOCK_LOOK: Duration = Duration::from_secs(60);
 
 /// Keeps a certificate of `node` with its key in `file` (PEM, mode 0600), replaced whole when a third of its life is
 /// left. Never ends: what fails is tried again.
-pub async fn keep_certificate(cluster: Cluster, signer: String, node: String, file: &Path) {
+/// One that none of the CAs in `bundle` has signed is replaced too, as after those were made anew.
+pub async fn keep_certificate(cluster: Cluster, signer: String, node: String, file: &Path, bundle: &Path) {
     let role = Role::Node(node.clone());
     loop {
-        while let Some(left) = until_due(file, &node) {
+        while let Some(left) = until_due(file, bundle, &node) {
             tokio::time::sleep(left.min(CLOCK_LOOK)).await;
         }
         match renew(&cluster, &signer, &role, file).await {
@@ -42,8 +43,13 @@ pub async fn keep_certificate(cluster: Cluster, signer: String, node: String, fi
 }
 
 /// How long the certificate in `file` is good; none if another is due.
-fn until_due(file: &Path, node: &str) -> Option<Duration> {
-    let there = std::fs::read_to_string(file).ok().and_then(|pem| Certificate::from_pem(&pem))?;
+fn until_due(file: &Path, bundle: &Path, node: &str) -> Option<Duration> {
+    let pem = std::fs::read_to_string(file).ok()?;
+    // Without a bundle nobody can say; it is still to come.
+    if std::fs::read_to_string(bundle).is_ok_and(|bundle| !Certificate::is_signed_by(&pem, &bundle)) {
+        return None;
+    }
+    let there = Certificate::from_pem(&pem)?;
     let left = there.renew_at().duration_since(SystemTime::now()).ok()?;
     (there.client.is_node(node) && !left.is_zero()).then_some(left)
 }
@@ -97,7 +103,9 @@ mod tests {
     fn a_certificate_is_due_before_it_ends_and_for_another_node() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("node.pem");
-        assert_eq!(until_due(&file, "n1"), None);
+        let bundle = directory.path().join("ca.pem");
+        let until_due = |node: &str| until_due(&file, &bundle, node);
+        assert_eq!(until_due("n1"), None);
         let hour = Duration::from_secs(3_600);
         let authority = Authority::make("a", hour * 100).unwrap();
         let put = |left: Duration| {
@@ -106,10 +114,15 @@ mod tests {
         };
         // Valid since an hour ago: a third of 24 hours is 8.
         put(hour * 23);
-        let left = until_due(&file, "n1").unwrap();
+        let left = until_due("n1").unwrap();
         assert!(left > hour * 14 && left < hour * 15, "{left:?}");
-        assert_eq!(until_due(&file, "n2"), None);
+        assert_eq!(until_due("n2"), None);
+        write(&bundle, authority.pem(), 0o644).unwrap();
+        assert!(until_due("n1").is_some());
+        write(&bundle, Authority::make("a", hour).unwrap().pem(), 0o644).unwrap();
+        assert_eq!(until_due("n1"), None);
+        write(&bundle, authority.pem(), 0o644).unwrap();
         put(hour / 4);
-        assert_eq!(until_due(&file, "n1"), None);
+        assert_eq!(until_due("n1"), None);
     }
 }

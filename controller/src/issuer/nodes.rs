@@ -56,6 +56,7 @@ async fn answer(
     request: CertificateSigningRequest,
 ) -> Result<()> {
     let name = request.metadata.name.unwrap_or_default();
+    let mut version = request.metadata.resource_version;
     let status = request.status.unwrap_or_default();
     let conditions = status.conditions.unwrap_or_default();
     if status.certificate.is_some() || conditions.iter().any(|condition| condition.type_ != "Approved") {
@@ -80,11 +81,18 @@ async fn answer(
             if conditions.is_empty() {
                 let why = format!("the pod of the request is an agent on the node `{node}`");
                 let approved = decision("Approved", "AgentOnNode", &why);
-                requests.patch_approval(&name, &params, &Patch::Merge(&approved)).await.context("approve")?;
+                let approved =
+                    requests.patch_approval(&name, &params, &Patch::Merge(&approved)).await.context("approve")?;
+                version = approved.metadata.resource_version;
             }
             let certificate = k8s_openapi::ByteString(pem.into_bytes());
-            let signed = json!({ "status": { "certificate": certificate } });
-            requests.patch_status(&name, &params, &Patch::Merge(&signed)).await.context("hand it over")?;
+            let metadata = json!({ "resourceVersion": version });
+            let signed = json!({ "metadata": metadata, "status": { "certificate": certificate } });
+            match requests.patch_status(&name, &params, &Patch::Merge(&signed)).await {
+                // It has changed since, as by our own answer: what it is now comes as another event.
+                Err(kube::Error::Api(status)) if status.is_conflict() => return Ok(()),
+                handed_over => drop(handed_over.context("hand it over")?),
+            }
             context.metrics.issued(Kind::Node);
             info!(request = name, node, "a certificate was issued");
         }

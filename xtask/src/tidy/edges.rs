@@ -42,7 +42,7 @@ const CRATES: &[Crate] = &[
     krate("callgate-audit", &["model", "proto", "seal"], KERNEL),
     krate("callgate-uplink", &["audit", "model", "mtls", "observe", "proto", "seal"], KERNEL),
     krate("callgate-dns", &["model"], KERNEL),
-    krate("callgate-kubernetes", &["enroll", "mtls"], KERNEL),
+    krate("callgate-kubernetes", &["enroll", "mtls", "policy"], KERNEL),
     krate("callgate-trust", &[], KERNEL),
     krate("callgate-proxy", &["audit", "dns", "enroll", "identity", "mask", "model", "policy", "wire"], KERNEL),
     krate("callgate-proto", &["model"], KERNEL),

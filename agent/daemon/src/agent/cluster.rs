@@ -60,14 +60,14 @@ impl Agent {
 
     /// Keeps the certificate that the cluster issues, if the configuration names who signs it.
     pub(super) fn keep_certificate(&self) {
-        let signer = self.config.collector_tls.as_ref().and_then(|tls| tls.signer.clone());
-        let (Some(joined), Some(signer)) = (&self.joined, signer) else { return };
+        let Some((tls, joined)) = self.config.collector_tls.clone().zip(self.joined.as_ref()) else { return };
+        let Some(signer) = tls.signer else { return };
         let (cluster, file) = (joined.cluster.clone(), self.config.issued_certificate());
         let (node, stopping) = (self.config.node_name(), self.stopping.clone());
         tokio::spawn(async move {
             tokio::select! {
                 () = stopping.cancelled() => {}
-                () = keep_certificate(cluster, signer, node, &file) => {}
+                () = keep_certificate(cluster, signer, node, &file, &tls.ca) => {}
             }
         });
     }
