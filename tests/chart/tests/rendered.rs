@@ -23,7 +23,8 @@ fn rendered() -> Vec<(String, Value)> {
 }
 
 fn named<'a>(all: &'a [(String, Value)], file: &str, kind: &str, name: &str) -> &'a Value {
-    let found = all.iter().find(|(of, object)| of == file && object["kind"] == kind && object["metadata"]["name"] == name);
+    let found =
+        all.iter().find(|(of, object)| of == file && object["kind"] == kind && object["metadata"]["name"] == name);
     &found.unwrap_or_else(|| panic!("{file} has no {kind} {name}")).1
 }
 
@@ -62,7 +63,8 @@ fn a_field_that_is_unknown_misspelt_or_of_the_wrong_kind_is_found() {
 fn what_the_agent_and_the_collector_are_given_is_configuration_that_they_take() {
     let all = rendered();
     for file in ["default.yaml", "1.20.yaml", "1.36.yaml"] {
-        let text = |name: &str, key: &str| named(&all, file, "ConfigMap", name)["data"][key].as_str().unwrap().to_owned();
+        let text =
+            |name: &str, key: &str| named(&all, file, "ConfigMap", name)["data"][key].as_str().unwrap().to_owned();
         callgate_daemon::Config::parse(&text("callgate-agent", "agent.toml")).unwrap();
         toml::from_str::<callgate_collector::Config>(&text("callgate-collector", "collector.toml")).unwrap();
     }
@@ -97,8 +99,14 @@ fn what_is_mounted_is_a_volume_and_what_is_referred_to_is_there() {
         let roles: Vec<&Value> = of("ClusterRole").into_iter().chain(of("Role")).collect();
         for binding in of("ClusterRoleBinding").into_iter().chain(of("RoleBinding")) {
             let role = &binding["roleRef"];
-            assert!(roles.iter().any(|it| it["kind"] == role["kind"] && it["metadata"]["name"] == role["name"]), "{role}");
-            assert!(binding["subjects"].as_array().unwrap().iter().all(|it| accounts.contains(&&it["name"])), "{binding}");
+            assert!(
+                roles.iter().any(|it| it["kind"] == role["kind"] && it["metadata"]["name"] == role["name"]),
+                "{role}"
+            );
+            assert!(
+                binding["subjects"].as_array().unwrap().iter().all(|it| accounts.contains(&&it["name"])),
+                "{binding}"
+            );
         }
     }
 }

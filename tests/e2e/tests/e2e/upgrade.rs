@@ -125,7 +125,10 @@ fn a_relieved_agent_that_stays_holds_nothing() -> Result<()> {
     ensure!(site.curl(&[&site.api_url("/v1/users/1")])?.stdout.ends_with("\n200"), "the successor does not serve");
     // Its successor is gone without a word: nothing that the idle one holds keeps the next from the node.
     site.kill_agent()?;
-    ensure!(site.curl(&[&site.api_url("/v1/users/1")])?.code() == 7, "somebody serves beside the agent that was killed");
+    ensure!(
+        site.curl(&[&site.api_url("/v1/users/1")])?.code() == 7,
+        "somebody serves beside the agent that was killed"
+    );
     site.start_agent()?;
     ensure!(site.curl(&[&site.api_url("/v1/users/1")])?.stdout.ends_with("\n200"), "the node is not served any more");
     ensure!(relieved.is_running(), "it did not stay: {}", relieved.stderr());
