@@ -251,7 +251,9 @@ impl Agent {
         agent.keep_certificate();
         agent.know_pods().await;
         agent.accept();
+        let lived_until = agent.redirect.last_beat().filter(|_| predecessor.is_none());
         agent.redirect.beat()?;
+        agent.tell_of_unseen(lived_until);
         if let Some(predecessor) = predecessor {
             if let Err(error) = tokio::task::spawn_blocking(move || predecessor.relieve()).await? {
                 warn!(error = format!("{error:#}"), "the agent before did not say that it has let go");

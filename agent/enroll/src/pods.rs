@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use callgate_model::{FailMode, Mode, Placement, Pod};
 
@@ -49,6 +50,8 @@ pub struct Seen {
     pub admitted_by: String,
     /// Name and image of each container that runs or ran, by its id.
     pub containers: BTreeMap<String, (String, String)>,
+    /// When the node took it up, to the second.
+    pub started: Option<SystemTime>,
 }
 
 /// Which pods are on this node, and which namespaces there are.
@@ -162,6 +165,19 @@ impl Pods {
         let id = format!("k8s/{}/{}", pod.namespace, pod.service_account);
         let trust = Trust::of_labels(&pod.labels, namespace);
         Some(Class::Enrolled { id, mode, fail: fail(&pod.labels, namespace), trust })
+    }
+
+    /// Pods that are to be enrolled and were started within these times, also those that have ended: `NAMESPACE/NAME`.
+    #[must_use]
+    pub fn started_within(&self, from: SystemTime, to: SystemTime) -> Vec<String> {
+        let known = self.known();
+        let counts = |pod: &&Arc<Seen>| {
+            let namespace = known.namespaces.as_ref().and_then(|all| all.get(&pod.namespace));
+            !self.exempt.contains(&pod.namespace)
+                && namespace.is_some_and(|namespace| mode(&pod.labels, namespace).is_some())
+                && pod.started.is_some_and(|started| started >= from && started <= to)
+        };
+        known.pods.values().filter(counts).map(|pod| format!("{}/{}", pod.namespace, pod.name)).collect()
     }
 
     /// How admission delivered trust to the pod whose cgroup is at `path`, as the pod says; none if it did not.
@@ -286,6 +302,8 @@ fn misread(labels: &Labels) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const UID: &str = "8a1f3f2e-1f0a-4c3e-9d56-0b3f5f7a9c11";
@@ -305,6 +323,7 @@ mod tests {
             labels: labels(own),
             admitted_by: "webhook".into(),
             containers: BTreeMap::from([(CONTAINER.to_owned(), ("app".to_owned(), "shop/web:7".to_owned()))]),
+            started: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(10)),
         }
     }
 
@@ -321,6 +340,15 @@ mod tests {
 
     fn at(uid: &str) -> String {
         format!("kubepods/burstable/pod{uid}")
+    }
+
+    #[test]
+    fn pods_that_were_to_be_enrolled_and_started_meanwhile_are_told() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let told = |own: &[(&str, &str)], from, to| pods(own, &[]).started_within(at(from), at(to));
+        assert_eq!(told(&[(ENROLL, "true")], 10, 11), ["shop/web-0"]);
+        assert!(told(&[(ENROLL, "true")], 11, 12).is_empty() && told(&[(ENROLL, "true")], 8, 9).is_empty());
+        assert!(told(&[], 10, 11).is_empty() && told(&[(ENROLL, "false")], 10, 11).is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A pod of the API as the roster of pods wants it.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use callgate_enroll::pods::Seen;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
@@ -17,6 +18,7 @@ pub fn seen(pod: Pod) -> Option<Seen> {
     let metadata = pod.metadata;
     let mut annotations = metadata.annotations.unwrap_or_default();
     let status = pod.status.unwrap_or_default();
+    let started = status.start_time.map(|time| SystemTime::from(time.0));
     let statuses = [status.init_container_statuses, status.container_statuses, status.ephemeral_container_statuses];
     Some(Seen {
         uid: metadata.uid?,
@@ -27,6 +29,7 @@ pub fn seen(pod: Pod) -> Option<Seen> {
         // The API fills it in; "default" is what it fills in.
         service_account: pod.spec.and_then(|spec| spec.service_account_name).unwrap_or_else(|| "default".into()),
         labels: metadata.labels.unwrap_or_default(),
+        started,
         containers: statuses.into_iter().flatten().flatten().filter_map(container).collect::<BTreeMap<_, _>>(),
     })
 }
@@ -52,6 +55,7 @@ mod tests {
                          "annotations": {"kubernetes.io/config.mirror": "h", "callgate.dev/trust-by": "policy"}},
             "spec": {"containers": [], "serviceAccountName": "web"},
             "status": {
+                "startTime": "2026-01-02T03:04:05Z",
                 "initContainerStatuses": [{"name": "init", "image": "i:1", "imageID": "", "ready": false,
                                            "restartCount": 0, "containerID": "containerd://aa"}],
                 "containerStatuses": [{"name": "app", "image": "shop/web:7", "imageID": "", "ready": true,
@@ -69,6 +73,8 @@ mod tests {
             (seen.namespace.as_str(), seen.name.as_str(), seen.service_account.as_str()),
             ("shop", "web-0", "web")
         );
+        let epoch = seen.started.unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(epoch.as_secs(), 1_767_323_045);
         let ids: Vec<(&str, &str)> =
             seen.containers.iter().map(|(id, (name, _))| (id.as_str(), name.as_str())).collect();
         assert_eq!(ids, [("aa", "init"), ("bb", "app"), ("cc", "debug")]);

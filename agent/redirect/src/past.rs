@@ -45,6 +45,13 @@ impl PastMap {
 }
 
 impl Redirect {
+    /// When an agent lived last, this one or one before; none if none did since the programs were loaded.
+    #[must_use]
+    pub fn last_beat(&self) -> Option<SystemTime> {
+        let beat = lock(&self.heartbeat).get(&0, 0).ok().filter(|beat| *beat > 0)?;
+        SystemTime::now().checked_sub(monotonic().saturating_sub(Duration::from_nanos(beat)))
+    }
+
     /// Takes what went past the gate since it was asked last, also by an earlier process: each connection is told of
     /// once. Nothing while the heartbeat is stale: then connections are being counted, and one that is counted while its
     /// counter is taken would be lost.

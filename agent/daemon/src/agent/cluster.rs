@@ -1,7 +1,7 @@
 //! The cluster's API: followed for what pods of this node are, and missed when it does not answer.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use callgate_enroll::{Pods, Rule, Source, Trust};
@@ -85,6 +85,30 @@ impl Agent {
         if tokio::time::timeout(LISTED_WITHIN, known).await.is_err() {
             warn!("the cluster's API has not listed the pods of this node yet");
         }
+    }
+
+    /// Records which pods were started since `lived_until` although they are to be enrolled: no agent was alive to do so,
+    /// and without strict mode they went past the gate. None: an agent was there all along, or none ever.
+    pub(super) fn tell_of_unseen(self: &Arc<Self>, lived_until: Option<SystemTime>) {
+        let (Some(from), None, Some(joined)) = (lived_until, &self.config.strict, &self.joined) else { return };
+        let (agent, pods, now) = (Arc::clone(self), Arc::clone(&joined.pods), SystemTime::now());
+        tokio::spawn(async move {
+            while !pods.are_known() {
+                tokio::select! {
+                    () = agent.stopping.cancelled() => return,
+                    () = tokio::time::sleep(LOOK) => {}
+                }
+            }
+            // The API tells whole seconds.
+            for pod in pods.started_within(from - Duration::from_secs(1), now) {
+                let text = format!(
+                    "the pod `{pod}` was started while no agent was alive, and went past the gate until it was enrolled \
+                     or ended: strict mode would have refused it"
+                );
+                error!(alarm = %text);
+                agent.tell(AgentState::Alarm, &text);
+            }
+        });
     }
 
     /// Whether every cgroup can be classified that there is.
