@@ -5,26 +5,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::pods::{Pods, Said};
-use super::{NAMESPACE, Site, Step};
-use crate::{exec, paths};
+use super::pods::{DENIED, Pods};
+use super::{NAMESPACE, Site, Step, labels};
+use crate::exec;
 
 pub const STEP: Step = Step { name: "policies in the cluster", run };
 
-/// From a broken object to the agent's alarm about it.
-const ALARM_WITHIN: Duration = Duration::from_secs(10);
 /// A namespace that has nothing to say to the other one.
 const OTHER: &str = "callgate-xtask-other";
-const ENROL: &str = "callgate.dev/enroll=true";
 const EVERYTHING: &str = "permit (principal, action, resource);";
 const NOTHING: &str = "forbid (principal, action, resource);";
+/// From a broken object to the agent's alarm about it.
+const ALARM_WITHIN: Duration = Duration::from_secs(10);
 
 fn run(site: &Site<'_>) -> Result<String> {
-    let crds = paths::repository()?.join("deploy/kubernetes/crds");
-    exec::run(site.cluster.kubectl().args(["apply", "--filename"]).arg(&crds))?;
-    let established = ["wait", "--for=condition=Established", "--timeout=30s", "crd"];
-    let names = ["callpolicies.callgate.dev", "clustercallpolicies.callgate.dev"];
-    exec::run(site.cluster.kubectl().args(established).args(names))?;
     site.cluster.apply(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": OTHER } }))?;
     let done = steps(site);
     let mut gone = site.cluster.kubectl();
@@ -36,43 +30,48 @@ fn run(site: &Site<'_>) -> Result<String> {
 
 fn steps(site: &Site<'_>) -> Result<String> {
     let pods = Pods::start(site)?;
-    pods.with_agent("", |agent| {
-        pods.label("pod", "client", ENROL)?;
-        pods.soon("client", Said::Denied).context("after the label")?;
-        // Neither permits nor forbids reach out of their namespace.
-        site.cluster.apply(&policy(OTHER, "all", EVERYTHING))?;
-        site.cluster.apply(&policy(NAMESPACE, "probe", "// nothing yet"))?;
-        pods.expect("client", "/denied", Said::Denied).context("what another namespace permits")?;
-        site.cluster.apply(&policy(NAMESPACE, "all", EVERYTHING))?;
-        let permitted_after = pods.soon("client", Said::Answered).context("after its own namespace permits")?;
-        site.cluster.apply(&policy(OTHER, "all", NOTHING))?;
-        site.cluster.apply(&policy(NAMESPACE, "all", "permit (principal"))?;
-        let (changed, told) = (Instant::now(), format!("CallPolicy/{NAMESPACE}/all:1:"));
-        while !agent.says(&["callgate", "status"])?.contains(&told) {
-            ensure!(changed.elapsed() < ALARM_WITHIN, "no alarm about a broken object");
-        }
-        pods.expect("client", "/denied", Said::Answered).context("a broken object, and another's forbid")?;
-        exec::run(site.cluster.kubectl().args(["--namespace", NAMESPACE, "delete", "callpolicy", "all", "probe"]))?;
-        let denied_after = pods.soon("client", Said::Denied).context("after the object was deleted")?;
-        let refused = site.cluster.apply(&with_options()).is_err();
-        ensure!(refused, "an unknown option was taken");
-        Ok(format!(
-            "permitted after {} ms, denied again after {} ms",
-            permitted_after.as_millis(),
-            denied_after.as_millis()
-        ))
-    })
+    site.cluster.apply(&labels::policy(&pods.service()))?;
+    labels::accepted(site)?;
+    pods.label("pod", "client", "callgate.dev/enroll=true")?;
+    pods.soon("client", "denied").context("after the label")?;
+
+    // Neither permits nor forbids reach out of their namespace.
+    site.cluster.apply(&policy(OTHER, EVERYTHING))?;
+    condition(site, OTHER, "True")?;
+    pods.expect("client", DENIED, "denied").context("what another namespace permits")?;
+    site.cluster.apply(&policy(NAMESPACE, EVERYTHING))?;
+    let permitted_after = pods.soon("client", "answered").context("after its own namespace permits")?;
+    site.cluster.apply(&policy(OTHER, NOTHING))?;
+    site.cluster.apply(&policy(NAMESPACE, "\npermit (principal"))?;
+    let message = condition(site, NAMESPACE, "False")?;
+    ensure!(message.contains("line 2, column "), "the error has no place: {message}");
+    let (changed, told) = (Instant::now(), format!("CallPolicy/{NAMESPACE}/all:2:"));
+    while !site.release.on_node(&["callgate", "status"])?.contains(&told) {
+        ensure!(changed.elapsed() < ALARM_WITHIN, "no alarm about a broken object");
+    }
+    pods.expect("client", DENIED, "answered").context("a broken object, and another namespace's forbid")?;
+    exec::run(site.cluster.kubectl().args(["--namespace", NAMESPACE, "delete", "callpolicy", "all"]))?;
+    let denied_after = pods.soon("client", "denied").context("after the object was deleted")?;
+
+    let mut unknown = policy(NAMESPACE, "");
+    unknown["spec"]["options"] = json!({ "mode": "observe" });
+    ensure!(site.cluster.apply(&unknown).is_err(), "an unknown option was taken");
+    let (permitted, denied) = (permitted_after.as_millis(), denied_after.as_millis());
+    Ok(format!("permitted after {permitted} ms, denied again after {denied} ms"))
 }
 
-fn policy(namespace: &str, name: &str, cedar: &str) -> Value {
+fn policy(namespace: &str, cedar: &str) -> Value {
     json!({
         "apiVersion": "callgate.dev/v1alpha1", "kind": "CallPolicy",
-        "metadata": { "name": name, "namespace": namespace }, "spec": { "cedar": cedar },
+        "metadata": { "name": "all", "namespace": namespace }, "spec": { "cedar": cedar },
     })
 }
 
-fn with_options() -> Value {
-    let mut policy = policy(NAMESPACE, "options", "");
-    policy["spec"]["options"] = json!({ "mode": "observe" });
-    policy
+/// Waits until the controller says so of the object `all`; its message.
+fn condition(site: &Site<'_>, namespace: &str, status: &str) -> Result<String> {
+    let waited = format!("--for=condition=Accepted={status}");
+    let mut wait = site.cluster.kubectl();
+    exec::run(wait.args(["--namespace", namespace, "wait", &waited, "--timeout=20s", "callpolicy/all"]))?;
+    let message = "--output=jsonpath={.status.conditions[0].message}";
+    exec::output(site.cluster.kubectl().args(["--namespace", namespace, "get", "callpolicy", "all", message]))
 }
