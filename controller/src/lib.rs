@@ -1,6 +1,7 @@
 //! What concerns the cluster and no single node.
 //!
 //! - `issuer`: the CA between agents and collector, the collector's certificate, those of the nodes.
+//! - `policies`: whether each CallPolicy and ClusterCallPolicy is accepted, and why not.
 //!
 //! One at a time in a cluster. While it is away nothing of the gate stops: certificates are renewed when a third of
 //! their life is left, and everything that it writes stays as it is. Kept apart from the collector, which reads what
@@ -9,6 +10,7 @@
 mod issuer;
 mod metrics;
 mod options;
+mod policies;
 mod run;
 mod tasks;
 

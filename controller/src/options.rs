@@ -34,6 +34,9 @@ pub struct Options {
     /// Take the CA from the Secret `callgate-ca` (tls.crt, tls.key), which another issuer keeps, and make none
     #[arg(long)]
     pub external_ca: bool,
+    /// Kind of findings that the agents' `[[detector]]` adds, so that policies may name it; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub mask_kind: Vec<String>,
     /// Address of /metrics, /healthz and /readyz
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9466")]
     pub metrics_listen: SocketAddr,

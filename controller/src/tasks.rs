@@ -8,6 +8,7 @@ use kube::Client;
 use crate::Options;
 use crate::issuer::{self, Trust};
 use crate::metrics::Metrics;
+use crate::policies;
 
 /// What every task works with. Cheap to clone.
 #[derive(Clone)]
@@ -26,4 +27,5 @@ type Task = fn(Context) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 pub const TASKS: &[(&str, Task)] = &[
     ("authority", |context| Box::pin(issuer::keep_authority(context))),
     ("nodes", |context| Box::pin(issuer::sign_for_nodes(context))),
+    ("policies", |context| Box::pin(policies::judge(context))),
 ];

@@ -166,7 +166,11 @@ impl Agent {
         resolver.register(&mut registry);
         let joined = Joined::new(&config).await?;
         let trusting = Trusting::new(&authority, &config.runtime_dir)?;
-        let issuers = Arc::new(Issuers::new(&config.issuer).context("in the config: `[[issuer]]`")?);
+        let mut issuers = Issuers::new(&config.issuer).context("in the config: `[[issuer]]`")?;
+        if let Some((tokens, api)) = joined.as_ref().and_then(|joined| joined.issuer(&config)) {
+            issuers = issuers.with_cluster(tokens, api).context("in the config: `[kubernetes.tokens]`")?;
+        }
+        let issuers = Arc::new(issuers);
         let gate = Arc::new(Gate {
             ground: Arc::clone(&ground) as Arc<dyn callgate_proxy::Ground>,
             roster: Arc::new(Roster::new()),
@@ -248,8 +252,9 @@ impl Agent {
         // What is enrolled is known again before the first connection is accepted: none is turned away as unknown.
         agent.resume()?;
         agent.follow_cluster();
+        agent.follow_policies();
         agent.keep_certificate();
-        agent.know_pods().await;
+        tokio::join!(agent.know_pods(), agent.know_policies());
         agent.accept();
         let lived_until = agent.redirect.last_beat().filter(|_| predecessor.is_none());
         agent.redirect.beat()?;
@@ -429,6 +434,8 @@ fn told(recovery: &Recovery) -> String {
 
 /// Fetches the keys of all issuers, so that no call has to wait for them, and says which could not be had.
 async fn fetch_keys(issuers: Arc<Issuers>) {
+    let learning = Arc::clone(&issuers);
+    tokio::spawn(async move { learning.learn_cluster().await });
     for issuer in issuers.warm().await {
         warn!(issuer, "the keys of an issuer cannot be fetched: its tokens are refused until they can");
     }

@@ -21,6 +21,9 @@ pub fn check(config: &Config) -> Result<Vec<String>> {
     upstream_config(&config.upstream_ca, &[]).context("`upstream_ca`")?;
     config.detectors()?;
     Issuers::new(&config.issuer).context("`[[issuer]]`")?;
+    if let Some(tokens) = config.kubernetes.as_ref().and_then(|kubernetes| kubernetes.tokens.as_ref()) {
+        tokens.check().context("`[kubernetes.tokens]`")?;
+    }
     if let Some(collector) = &config.collector {
         let endpoint = collector.parse::<Endpoint>().context("`collector`")?;
         check_certificates(config, &endpoint)?;

@@ -1,4 +1,5 @@
-//! Where policies come from: a directory of `*.cedar` files, read into memory at start and watched from then on.
+//! Where policies come from: a directory of `*.cedar` files, read into memory at start and watched from then on, and
+//! the objects of a cluster ([`objects`]), which are offered by whoever watches its API.
 //!
 //! A change is taken within a second, and only if it is whole and sound: a broken set is refused and the last good one
 //! stays. It is taken only from files that no workload can write (see [`ownership`]), for a workload may run as the
@@ -7,16 +8,18 @@
 //! Never decides anything: that is `callgate-policy`. Reading is in [`directory`], the watching thread in [`watch`].
 
 mod directory;
+mod objects;
 mod ownership;
 mod watch;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
+use callgate_kubernetes::PolicyObject;
 use callgate_mask::{Detectors, kinds_named};
 use callgate_model::PolicyChange;
 use callgate_policy::{Finding, LoadErrors, PolicySet};
@@ -25,6 +28,7 @@ use tokio::sync::mpsc as async_mpsc;
 use tracing::warn;
 
 pub use directory::{FILE_MAX, FILES_MAX, Files, TOTAL_MAX, read};
+pub use objects::Offered;
 
 /// Changes that wait to be recorded. When it is full the newest is logged and dropped: the set in force is in every
 /// decision anyway.
@@ -38,7 +42,8 @@ pub struct Policies {
     workload_uids: Arc<Mutex<BTreeSet<u32>>>,
     sources: Vec<String>,
     changes: AsyncMutex<async_mpsc::Receiver<PolicyChange>>,
-    _watch: Option<watch::Watch>,
+    offered: Offered,
+    watch: Option<watch::Watch>,
 }
 
 impl Policies {
@@ -61,15 +66,17 @@ impl Policies {
         let current = Arc::new(ArcSwap::from_pointee(set));
         let workload_uids = Arc::new(Mutex::new(BTreeSet::new()));
         let sources = vec![directory.display().to_string()];
+        let offered = Offered::default();
         let watch = watch::Watch::start(watch::Watcher::new(
             directory,
             &files,
             Arc::clone(detectors),
             Arc::clone(&current),
             Arc::clone(&workload_uids),
+            offered.clone(),
             sender,
         ))?;
-        Ok(Self { current, workload_uids, sources, changes: AsyncMutex::new(changes), _watch: Some(watch) })
+        Ok(Self { current, workload_uids, sources, changes: AsyncMutex::new(changes), offered, watch: Some(watch) })
     }
 
     /// No policy at all: everything is denied, or, in observe mode, recorded as what would be denied.
@@ -83,14 +90,16 @@ impl Policies {
             workload_uids: Arc::default(),
             sources: Vec::new(),
             changes: AsyncMutex::new(changes),
-            _watch: None,
+            offered: Offered::default(),
+            watch: None,
         }
     }
 
     /// Where policies are read from, for people.
     #[must_use]
     pub fn sources(&self) -> Vec<String> {
-        self.sources.clone()
+        let cluster = self.offered.is_joined().then(|| "CallPolicy, ClusterCallPolicy".to_owned());
+        self.sources.iter().cloned().chain(cluster).collect()
     }
 
     /// Where the set in force is, replaced whole by each reload.
@@ -105,6 +114,38 @@ impl Policies {
     /// Until the first call nothing but files of root, writable by root alone, is reloaded.
     pub fn set_workload_uids(&self, uids: impl IntoIterator<Item = u32>) {
         self.workload_uids.lock().unwrap_or_else(PoisonError::into_inner).extend(uids);
+    }
+
+    /// From now on the policies of a cluster count too, and until they are known what was known of them, which is kept
+    /// in `state_dir`.
+    pub fn join(&self, state_dir: PathBuf) {
+        self.offered.join(state_dir);
+        self.nudge();
+    }
+
+    /// All policies that the cluster holds: each that is sound is taken, within a second.
+    pub fn offer(&self, objects: Vec<PolicyObject>) {
+        self.offered.offer(objects);
+        self.nudge();
+    }
+
+    /// Waits until what was offered is in force, or refused.
+    pub async fn settled(&self) {
+        if self.watch.is_some() {
+            self.offered.settled().await;
+        }
+    }
+
+    /// Whether the policies of the cluster are not known, and never were, so that its pods are refused.
+    #[must_use]
+    pub fn awaits_cluster(&self) -> bool {
+        self.current.load().place(objects::UNKNOWN_POLICY).is_some()
+    }
+
+    fn nudge(&self) {
+        if let Some(watch) = &self.watch {
+            watch.nudge();
+        }
     }
 
     /// The next change: a set that was taken, or one that was refused and why. `None` when nothing is watched.

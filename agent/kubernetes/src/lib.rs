@@ -4,10 +4,12 @@
 //! - [`follow`]: keeps [`callgate_enroll::Pods`] as the API has it, for ever; while the API is away everything stays as
 //!   it was last known, and [`Reach`] says since when.
 //! - [`follow_policies`]: keeps [`PolicyObjects`], the CallPolicies and ClusterCallPolicies, in the same way.
+//! - [`Cluster`] is also the `ClusterApi` of callers: the cluster's keys, and reviews of its tokens.
 //! - [`keep_certificate`]: the node's certificate towards the collector, signed by the cluster.
 //!
 //! Rights that it needs: `list` and `watch` of `pods`, `namespaces`, and of `callpolicies` and `clustercallpolicies` in
-//! the group `callgate.dev`; `create` and `get` of `certificatesigningrequests`.
+//! the group `callgate.dev`; `create` and `get` of `certificatesigningrequests`, `create` of `tokenreviews`; `get` of
+//! `/openid/v1/jwks` and `/.well-known/openid-configuration`, which service accounts have by default.
 
 mod certificate;
 mod cluster;
@@ -16,6 +18,7 @@ mod follow;
 mod pod;
 mod policies;
 mod reach;
+mod tokens;
 
 pub use certificate::keep_certificate;
 pub use cluster::Cluster;

@@ -114,6 +114,15 @@ impl PolicyText {
         Self { origin, files: Vec::new(), unfit: Some(why) }
     }
 
+    /// The text of an object; none of a directory, or of an object that has none.
+    #[must_use]
+    pub fn only(&self) -> Option<&str> {
+        match self.files.as_slice() {
+            [(_, text)] if self.origin != Origin::Directory => Some(text),
+            _ => None,
+        }
+    }
+
     /// Length of the text. Unit: bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {

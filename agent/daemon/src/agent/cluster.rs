@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use callgate_enroll::{Pods, Rule, Source, Trust};
-use callgate_kubernetes::{Cluster, Reach, follow, keep_certificate};
+use callgate_identity::callers::{ClusterApi, ClusterTokens};
+use callgate_kubernetes::{Cluster, PolicyObjects, Reach, follow, follow_policies, keep_certificate};
 use callgate_model::{FailMode, Mode};
 use callgate_proto::v1::ClusterStatus;
 use tracing::warn;
@@ -23,12 +24,22 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Causes of alarms.
 const AWAY: &str = "cluster API";
 const LABELS: &str = "cluster labels";
+const POLICIES_AWAY: &str = "cluster policies";
 
 /// What is asked of a cluster, and what it said.
 pub(super) struct Joined {
     pub pods: Arc<Pods>,
     reach: Reach,
     cluster: Cluster,
+    /// None: the configuration wants none of the cluster's policies.
+    policies: Option<Arc<Policed>>,
+}
+
+/// The policies that the cluster holds.
+#[derive(Default)]
+struct Policed {
+    objects: PolicyObjects,
+    reach: [Reach; 2],
 }
 
 impl Joined {
@@ -40,7 +51,14 @@ impl Joined {
         let Some(kubernetes) = &config.kubernetes else { return Ok(None) };
         let cluster = Cluster::new(kubernetes.kubeconfig.as_deref()).await.context("in the config: `[kubernetes]`")?;
         let pods = Arc::new(Pods::new(kubernetes.exempt_namespaces.clone()));
-        Ok(Some(Self { pods, reach: Reach::default(), cluster }))
+        let policies = kubernetes.policies.then(Arc::default);
+        Ok(Some(Self { pods, reach: Reach::default(), cluster, policies }))
+    }
+
+    /// The cluster as an issuer of tokens that name callers, if the configuration wants that.
+    pub(super) fn issuer<'c>(&self, config: &'c Config) -> Option<(&'c ClusterTokens, Arc<dyn ClusterApi>)> {
+        let tokens = config.kubernetes.as_ref()?.tokens.as_ref()?;
+        Some((tokens, Arc::new(self.cluster.clone())))
     }
 }
 
@@ -56,6 +74,49 @@ impl Agent {
                 () = follow(cluster, node, &pods, &reach) => {}
             }
         });
+    }
+
+    /// Follows the policies that the cluster holds, as long as the agent lives.
+    pub(super) fn follow_policies(self: &Arc<Self>) {
+        let Some(joined) = &self.joined else { return };
+        let Some(policed) = joined.policies.clone() else { return };
+        self.policies.join(self.config.state_dir.clone());
+        let (agent, client) = (Arc::clone(self), joined.cluster.client());
+        tokio::spawn(async move {
+            let mut changes = policed.objects.watch();
+            let offering = async {
+                while changes.changed().await.is_ok() {
+                    changes.mark_unchanged();
+                    if let Some(objects) = policed.objects.all() {
+                        agent.policies.offer(objects);
+                    }
+                }
+            };
+            tokio::select! {
+                () = agent.stopping.cancelled() => {}
+                () = follow_policies(client, &policed.objects, &policed.reach) => {}
+                () = offering => {}
+            }
+        });
+    }
+
+    /// Waits until the API has listed the policies, and they are in force. Where it does not answer, what was known at
+    /// the last start is; and if nothing ever was, pods are refused.
+    pub(super) async fn know_policies(&self) {
+        let Some(policed) = self.joined.as_ref().and_then(|joined| joined.policies.as_ref()) else { return };
+        let known = async {
+            while policed.objects.all().is_none() && !self.stopping.is_cancelled() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(LISTED_WITHIN, known).await.is_err() {
+            warn!("the cluster's API has not listed the policies yet: what was known of them is in force");
+        }
+        // Those that were offered: the API's, or what is kept of them.
+        if let Some(objects) = policed.objects.all() {
+            self.policies.offer(objects);
+        }
+        self.policies.settled().await;
     }
 
     /// Keeps the certificate that the cluster issues, if the configuration names who signs it.
@@ -128,10 +189,12 @@ impl Agent {
         self.joined.as_ref().is_some_and(|joined| joined.pods.take_change())
     }
 
-    /// What keeps pods from being classified.
+    /// What keeps pods from being classified, or judged.
     pub(super) fn cluster_fault(&self) -> Option<String> {
         let unknown = || "the pods of this node are not known yet: the cluster's API has not listed them".to_owned();
-        (!self.knows_pods()).then(unknown)
+        let unjudged =
+            || "the cluster's API has not listed its policies, and none are known: pods are refused".to_owned();
+        (!self.knows_pods()).then(unknown).or_else(|| self.policies.awaits_cluster().then(unjudged))
     }
 
     /// How the way to the API is; none where no cluster is configured.
@@ -154,6 +217,14 @@ impl Agent {
                 self.alarm(AWAY, &format!("the cluster's API fails, so what it said last stays in force: {why}"));
             }
             None => self.calm(AWAY),
+        }
+        let failing = joined.policies.as_ref().and_then(|policed| policed.reach.iter().find_map(Reach::failing));
+        match failing.filter(|(since, _)| *since > PATIENCE) {
+            Some((_, why)) => {
+                let text = format!("the cluster's policies cannot be had, so what was known stays in force: {why}");
+                self.alarm(POLICIES_AWAY, &text);
+            }
+            None => self.calm(POLICIES_AWAY),
         }
         match joined.pods.misread().as_slice() {
             [] => self.calm(LABELS),

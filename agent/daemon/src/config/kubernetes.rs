@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use callgate_identity::callers::ClusterTokens;
 use serde::Deserialize;
 
 use super::Config;
@@ -17,13 +18,23 @@ pub struct KubernetesConfig {
     pub node: Option<String>,
     /// File with the way to the API; none: the service account of the agent's own pod.
     pub kubeconfig: Option<PathBuf>,
+    /// Whether the cluster's CallPolicies and ClusterCallPolicies count beside the policies of the directory.
+    pub policies: bool,
+    /// Tokens of the cluster's service accounts that name callers; none: they do not.
+    pub tokens: Option<ClusterTokens>,
     /// Namespaces whose pods are left alone, whatever labels say.
     pub exempt_namespaces: Vec<String>,
 }
 
 impl Default for KubernetesConfig {
     fn default() -> Self {
-        Self { node: None, kubeconfig: None, exempt_namespaces: vec!["kube-system".into()] }
+        Self {
+            node: None,
+            kubeconfig: None,
+            policies: true,
+            tokens: None,
+            exempt_namespaces: vec!["kube-system".into()],
+        }
     }
 }
 
@@ -53,6 +64,9 @@ mod tests {
         assert_eq!(config.kubernetes.as_ref().unwrap().exempt_namespaces, ["kube-system"]);
         assert_eq!(parsed("[kubernetes]\nnode = \"n1\"").unwrap().cluster_node(), "n1");
         assert!(parsed("").unwrap().kubernetes.is_none());
+        let tokens = "[kubernetes]\ntokens = { audience = [\"callgate\"] }";
+        assert_eq!(parsed(tokens).unwrap().kubernetes.unwrap().tokens.unwrap().header, "x-callgate-caller");
+        assert!(parsed(&tokens.replace("audience", "audiences")).unwrap_err().contains("audiences"));
         assert!(parsed("[kubernetes]\nexempt = []").unwrap_err().contains("exempt"));
     }
 }

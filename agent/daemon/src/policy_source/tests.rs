@@ -1,5 +1,7 @@
 //! Reloading, and refusing to.
 
+mod cluster;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;

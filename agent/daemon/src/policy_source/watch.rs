@@ -13,13 +13,14 @@ use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
 use callgate_mask::Detectors;
 use callgate_model::PolicyChange;
-use callgate_policy::{LoadErrors, PolicySet};
+use callgate_policy::{Compiled, LoadErrors, Offer, PolicySet, PolicyText, Refused};
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc::Sender;
 use tracing::{debug, warn};
 
 use super::directory::{Files, read};
-use super::{ownership, parse};
+use super::objects::{Good, State};
+use super::{Offered, ownership};
 
 /// Time between two looks when nobody wakes us: half of the second within which a change must be in force.
 const POLL: Duration = Duration::from_millis(500);
@@ -33,7 +34,7 @@ const ERRORS_TOLD: usize = 5;
 /// Ends the watch when dropped.
 pub struct Watch {
     _inotify: Option<RecommendedWatcher>,
-    _nudge: SyncSender<()>,
+    nudge: SyncSender<()>,
 }
 
 impl Watch {
@@ -46,7 +47,12 @@ impl Watch {
             .name("policy-watch".into())
             .spawn(move || watcher.run(&nudges))
             .context("cannot start the thread that watches policies")?;
-        Ok(Self { _inotify: inotify, _nudge: nudge })
+        Ok(Self { _inotify: inotify, nudge })
+    }
+
+    /// Has it look at once.
+    pub fn nudge(&self) {
+        let _ = self.nudge.try_send(());
     }
 }
 
@@ -57,15 +63,22 @@ pub struct Watcher {
     current: Arc<ArcSwap<PolicySet>>,
     workload_uids: Arc<Mutex<BTreeSet<u32>>>,
     changes: Sender<PolicyChange>,
+    /// What the cluster offers, and which version of it was looked at.
+    offered: Offered,
+    seen: u64,
+    /// What was good of it.
+    good: Good,
+    /// What is wrong with objects of the cluster; empty: nothing.
+    broken: String,
     /// The files of the set in force.
     taken: Files,
     /// What was refused last, so that it is told once.
-    refused: Option<Refused>,
+    refused: Option<RefusedFiles>,
 }
 
 /// A change that was not taken.
 #[derive(PartialEq, Eq)]
-struct Refused {
+struct RefusedFiles {
     files: Option<Files>,
     why: String,
     /// Whether the policies themselves are at fault, which nothing but other files can mend.
@@ -79,9 +92,12 @@ impl Watcher {
         detectors: Arc<Detectors>,
         current: Arc<ArcSwap<PolicySet>>,
         workload_uids: Arc<Mutex<BTreeSet<u32>>>,
+        offered: Offered,
         changes: Sender<PolicyChange>,
     ) -> Self {
-        Self { directory, detectors, current, workload_uids, changes, taken: files.clone(), refused: None }
+        let (taken, good) = (files.clone(), Good::default());
+        let (seen, broken, refused) = (0, String::new(), None);
+        Self { directory, detectors, current, workload_uids, changes, offered, seen, good, broken, taken, refused }
     }
 
     fn inotify(&self, nudge: SyncSender<()>) -> Option<RecommendedWatcher> {
@@ -102,13 +118,68 @@ impl Watcher {
     fn run(mut self, nudges: &Receiver<()>) {
         loop {
             match nudges.recv_timeout(POLL) {
-                Ok(()) | Err(RecvTimeoutError::Timeout) => self.look(),
+                Ok(()) | Err(RecvTimeoutError::Timeout) => {
+                    self.look_at_cluster();
+                    self.look();
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    /// Looks once, and takes or refuses what has changed.
+    /// Takes what the cluster offers anew.
+    fn look_at_cluster(&mut self) {
+        let State { version, joined } = self.offered.state();
+        if version == self.seen {
+            return;
+        }
+        if self.seen == 0
+            && let Some(joined) = &joined
+        {
+            self.good = Good::read(&joined.state_dir);
+        }
+        self.seen = version;
+        let files = self.taken.clone();
+        let (before, broken) = (self.current.load().hash().to_owned(), self.broken.clone());
+        if let Err(errors) = self.compile(&files) {
+            // The directory stands as it stood, so this is a bug of ours; what is in force stays.
+            self.broken = summary(&errors);
+        }
+        if self.current.load().hash() != before || self.broken != broken {
+            let refused = self.refused.as_ref().map(|refused| refused.why.clone()).unwrap_or_default();
+            self.tell(refused);
+        }
+        self.offered.is_done(version);
+    }
+
+    /// Makes a set of `files` and of what the cluster offers, and puts it in force. A broken object keeps itself out.
+    fn compile(&mut self, files: &Files) -> Result<(), LoadErrors> {
+        let State { joined, .. } = self.offered.state();
+        let listed = joined.as_ref().and_then(|joined| joined.listed.clone());
+        let mut offers = match &joined {
+            Some(_) => self.good.offers(listed.as_deref().map(Vec::as_slice)),
+            None => Vec::new(),
+        };
+        let objects = offers.len();
+        offers.push(Offer { text: PolicyText::directory(files.texts()), last: None });
+        let Compiled { set, warnings, refused } = PolicySet::compile(&offers, |word| self.detectors.kinds_named(word))?;
+        if let Some(directory) = refused.iter().find(|refused| refused.offer == objects) {
+            return Err(directory.errors.clone());
+        }
+        for finding in warnings {
+            warn!(%finding, "policy");
+        }
+        if let Some(listed) = listed {
+            self.good.learn(&listed, &offers, &refused);
+        }
+        self.broken = broken(&refused);
+        if self.current.load().hash() != set.hash() {
+            self.current.store(Arc::new(set));
+        }
+        Ok(())
+    }
+
+    /// Looks at the directory once, and takes or refuses what has changed.
     fn look(&mut self) {
         let files = match read(&self.directory) {
             Ok(files) => files,
@@ -133,12 +204,8 @@ impl Watcher {
         if let Err(why) = ownership::of_files(&self.directory, &files, &uids) {
             return self.refuse(Some(files), why, false);
         }
-        match parse(&files, &self.detectors) {
-            Ok((set, warnings)) => {
-                for finding in warnings {
-                    warn!(%finding, "policy");
-                }
-                self.current.store(Arc::new(set));
+        match self.compile(&files) {
+            Ok(()) => {
                 (self.taken, self.refused) = (files, None);
                 self.tell(String::new());
             }
@@ -160,14 +227,19 @@ impl Watcher {
     }
 
     fn refuse(&mut self, files: Option<Files>, why: String, broken: bool) {
-        let refused = Refused { files, why, broken };
+        let refused = RefusedFiles { files, why, broken };
         if self.refused.as_ref() != Some(&refused) {
             self.tell(refused.why.clone());
             self.refused = Some(refused);
         }
     }
 
-    fn tell(&self, refused: String) {
+    /// Tells what is in force, with what of the directory was `refused` and which objects are broken.
+    fn tell(&self, mut refused: String) {
+        if !refused.is_empty() && !self.broken.is_empty() {
+            refused.push_str("; ");
+        }
+        refused.push_str(&self.broken);
         let set = self.current.load();
         let change = PolicyChange { policy_set: set.hash().to_owned(), policies: set.len() as u64, refused };
         if let Err(error) = self.changes.try_send(change) {
@@ -176,8 +248,21 @@ impl Watcher {
     }
 }
 
+/// What is wrong with each object, and what of it is in force.
+fn broken(refused: &[Refused]) -> String {
+    let told = refused.iter().map(|refused| {
+        let first = refused.errors.errors().next().map(ToString::to_string).unwrap_or_default();
+        let stays = if refused.stands_in { "what was in force of it stays" } else { "nothing of it is in force" };
+        format!("{first}: {stays}")
+    });
+    some(told.collect())
+}
+
 fn summary(errors: &LoadErrors) -> String {
-    let all: Vec<String> = errors.errors().map(ToString::to_string).collect();
+    some(errors.errors().map(ToString::to_string).collect())
+}
+
+fn some(all: Vec<String>) -> String {
     let told = all.iter().take(ERRORS_TOLD).cloned().collect::<Vec<_>>().join("; ");
     match all.len().checked_sub(ERRORS_TOLD) {
         None | Some(0) => told,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::{HeaderName, Uri, header};
 use serde::Deserialize;
 
-use super::{Algorithm, IssuersError, glob};
+use super::{Algorithm, ClusterTokens, IssuersError, glob};
 
 /// Longest leeway that can be configured. Unit: seconds.
 const LEEWAY_MAX_S: u64 = 300;
@@ -71,13 +71,16 @@ pub(super) struct Terms {
     pub issuer: String,
     pub audience: BTreeSet<String>,
     pub algorithms: Vec<Algorithm>,
-    pub keys_at: KeysAt,
+    /// None: the cluster's API has them.
+    pub keys_at: Option<KeysAt>,
     pub leeway_s: u64,
     pub stale_max: Duration,
     pub groups_claim: String,
     pub header: HeaderName,
     pub forward: bool,
     pub subject: Option<String>,
+    /// Whether it is the cluster, whose claims mean more.
+    pub is_cluster: bool,
 }
 
 /// Where an issuer's keys are.
@@ -118,10 +121,7 @@ impl Terms {
         if config.groups_claim.is_empty() || REGISTERED.contains(&config.groups_claim.as_str()) {
             return Err(unfit("groups_claim", "it must be a claim of its own"));
         }
-        let header = HeaderName::try_from(&config.header).map_err(|_| unfit("header", "it is not a header's name"))?;
-        if FRAMING.contains(&header) {
-            return Err(unfit("header", "that header has another meaning"));
-        }
+        let header = Self::header(&config.header).map_err(|detail| unfit("header", detail))?;
         if config.subject.as_ref().is_some_and(|pattern| pattern.len() > glob::PATTERN_MAX) {
             return Err(unfit("subject", "the pattern is too long"));
         }
@@ -129,16 +129,44 @@ impl Terms {
             issuer: config.issuer.clone(),
             audience: config.audience.iter().cloned().collect(),
             algorithms: config.algorithms.clone(),
-            keys_at,
+            keys_at: Some(keys_at),
             leeway_s: config.leeway_s,
             stale_max: Duration::from_secs(config.stale_max_h * 3600),
             groups_claim: config.groups_claim.clone(),
             header,
             forward: config.forward,
             subject: config.subject.clone(),
+            is_cluster: false,
         })
     }
+
+    /// Those of the cluster, which calls itself `issuer`.
+    pub fn of_cluster(issuer: &str, tokens: &ClusterTokens, header: HeaderName) -> Self {
+        Self {
+            issuer: issuer.to_owned(),
+            audience: tokens.audience.iter().cloned().collect(),
+            algorithms: CLUSTER_ALGORITHMS.to_vec(),
+            keys_at: None,
+            leeway_s: leeway_s(),
+            stale_max: Duration::from_secs(stale_max_h() * 3600),
+            groups_claim: groups_claim(),
+            header,
+            forward: tokens.forward,
+            subject: None,
+            is_cluster: true,
+        }
+    }
+
+    /// # Errors
+    /// What is wrong with the name.
+    pub fn header(name: &str) -> Result<HeaderName, &'static str> {
+        let header = HeaderName::try_from(name).map_err(|_| "it is not a header's name")?;
+        if FRAMING.contains(&header) { Err("that header has another meaning") } else { Ok(header) }
+    }
 }
+
+/// Algorithms that API servers sign with. Source: kube-apiserver's `--service-account-signing-key-file`.
+const CLUSTER_ALGORITHMS: &[Algorithm] = &[Algorithm::RS256, Algorithm::ES256, Algorithm::ES384];
 
 /// Claims with a meaning of their own. Source: RFC 7519 §4.1.
 const REGISTERED: &[&str] = &["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
@@ -209,7 +237,7 @@ mod tests {
         let terms = terms(GOOD).unwrap();
         assert_eq!((terms.leeway_s, terms.groups_claim.as_str(), terms.forward), (30, "groups", false));
         assert_eq!(terms.header, header::AUTHORIZATION);
-        let KeysAt::Discovery(at) = terms.keys_at else { panic!("no discovery") };
+        let Some(KeysAt::Discovery(at)) = terms.keys_at else { panic!("no discovery") };
         assert_eq!(at, "https://idp.example/.well-known/openid-configuration");
     }
 

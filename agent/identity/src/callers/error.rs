@@ -56,6 +56,12 @@ pub enum TokenError {
     /// The subject does not match the issuer's pattern.
     #[error("the subject of the token is not one that its issuer may name here")]
     Subject,
+    /// The cluster does not stand by the token (any more).
+    #[error("the cluster does not stand by the token")]
+    Revoked,
+    /// The cluster could not be asked whether it stands by the token, or did not answer in time.
+    #[error("the cluster does not say whether it stands by the token")]
+    ReviewUnavailable,
 }
 
 impl TokenError {

@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::cluster::ClusterApi;
 use super::config::{KeysAt, address, address_below};
 use super::json;
 use super::keys::KeySet;
@@ -62,6 +63,9 @@ pub enum FetchError {
     /// The document with the keys is none.
     #[error("the document is no JWK set of at most 64 keys")]
     KeySet,
+    /// The cluster's API does not tell them.
+    #[error("the cluster's API: {0}")]
+    Cluster(String),
     /// It took longer than 5 seconds.
     #[error("no answer within 5 seconds")]
     Timeout,
@@ -88,6 +92,20 @@ pub(super) async fn keys(issuer: &str, at: &KeysAt, tls: &Arc<ClientConfig>) -> 
         Ok(Fetched { keys, fresh: document.fresh })
     };
     tokio::time::timeout(TIMEOUT, all).await.unwrap_or(Err(FetchError::Timeout))
+}
+
+/// Fetches the keys of the cluster, which called itself `issuer` before.
+///
+/// # Errors
+/// Why they could not be had.
+pub(super) async fn keys_of_cluster(issuer: &str, api: &dyn ClusterApi) -> Result<Fetched, FetchError> {
+    let told = tokio::time::timeout(TIMEOUT, api.keys()).await.map_err(|_| FetchError::Timeout)?;
+    let told = told.map_err(FetchError::Cluster)?;
+    if told.issuer != issuer {
+        return Err(FetchError::Discovery("is that of another issuer"));
+    }
+    let keys = KeySet::read(&told.jwks).ok_or(FetchError::KeySet)?;
+    Ok(Fetched { keys, fresh: FRESH_MIN })
 }
 
 /// Where the keys are, by the discovery document. Source: OpenID Connect Discovery 1.0 §4.3: `issuer` must be the same.

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use super::clock::Clock;
+use super::cluster::ClusterApi;
 use super::config::KeysAt;
 use super::fetch::{self, FetchError, Fetched};
 use super::keys::KeySet;
@@ -27,13 +28,20 @@ pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The keys of one issuer.
 pub(super) struct Keyring {
     issuer: String,
-    at: KeysAt,
-    tls: Arc<ClientConfig>,
+    source: Source,
     /// How long keys are used beyond their time when no fetch succeeds.
     stale_max: Duration,
     clock: Clock,
     held: ArcSwapOption<Held>,
     flight: Mutex<Flight>,
+}
+
+/// Who has an issuer's keys.
+pub(super) enum Source {
+    /// A server of the web.
+    Web(KeysAt, Arc<ClientConfig>),
+    /// The cluster's API.
+    Cluster(Arc<dyn ClusterApi>),
 }
 
 /// Keys as they were fetched.
@@ -62,11 +70,10 @@ enum Age {
 }
 
 impl Keyring {
-    pub fn new(issuer: &str, at: KeysAt, tls: Arc<ClientConfig>, stale_max: Duration, clock: Clock) -> Arc<Self> {
+    pub fn new(issuer: &str, source: Source, stale_max: Duration, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             issuer: issuer.into(),
-            at,
-            tls,
+            source,
             stale_max,
             clock,
             held: ArcSwapOption::empty(),
@@ -175,7 +182,10 @@ impl Keyring {
     }
 
     async fn get(&self) -> Result<Fetched, FetchError> {
-        fetch::keys(&self.issuer, &self.at, &self.tls).await
+        match &self.source {
+            Source::Web(at, tls) => fetch::keys(&self.issuer, at, tls).await,
+            Source::Cluster(api) => fetch::keys_of_cluster(&self.issuer, &**api).await,
+        }
     }
 
     fn take(&self, fetched: Result<Fetched, FetchError>) {

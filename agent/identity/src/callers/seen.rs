@@ -23,12 +23,17 @@ impl Digest {
         bytes.copy_from_slice(digest::digest(&digest::SHA256, token).as_ref());
         Self(bytes)
     }
+
+    /// One of `count` lanes, the same each time.
+    pub fn lane(&self, count: usize) -> usize {
+        usize::from(self.0.first().copied().unwrap_or_default()) % count.max(1)
+    }
 }
 
 /// A token that was verified.
 #[derive(Clone)]
 pub(super) struct Seen {
-    /// Its issuer's place in the configuration.
+    /// Its issuer's place in the configuration; the cluster's is behind the last.
     pub issuer: usize,
     /// The key that verified it.
     pub key: KeyId,

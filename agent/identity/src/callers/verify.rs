@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::config::Terms;
 use super::keys::Key;
 use super::parse::Inspected;
-use super::{TokenError, glob};
+use super::{TokenError, cluster, glob};
 
 /// Longest subject. Unit: bytes. Source: OIDC allows 255; Kubernetes service accounts take up to 340.
 pub(super) const SUB_MAX: usize = 512;
@@ -38,7 +38,10 @@ pub(super) fn claims(inspected: &Inspected, terms: &Terms, now: u64) -> Result<C
     if !terms.algorithms.contains(&inspected.algorithm) {
         return Err(TokenError::Algorithm);
     }
-    let claims = Claims::read(&inspected.claims, &terms.groups_claim)?;
+    let mut claims = Claims::read(&inspected.claims, &terms.groups_claim)?;
+    if terms.is_cluster {
+        claims.groups = cluster::groups(&inspected.claims, &claims.sub)?;
+    }
     claims.judge(terms, now)?;
     Ok(claims)
 }
@@ -126,7 +129,7 @@ fn text(value: &Value) -> Result<String, TokenError> {
 }
 
 /// A name that may stand in records and policies: not empty, bounded, no control characters.
-fn name(value: &Value, max: usize) -> Result<String, TokenError> {
+pub(super) fn name(value: &Value, max: usize) -> Result<String, TokenError> {
     let text = text(value)?;
     let fits = !text.is_empty() && text.len() <= max && !text.contains(char::is_control);
     if fits { Ok(text) } else { Err(TokenError::Claim) }

@@ -3,19 +3,20 @@
 use std::pin::pin;
 
 use futures_util::{Stream, StreamExt as _};
+use kube::Client;
 use kube::api::{Api, DynamicObject};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Config, Error, Event, watcher};
 use tracing::warn;
 
 use super::{ByOrigin, Kind, PolicyObject, PolicyObjects};
-use crate::{Cluster, Reach};
+use crate::Reach;
 
 /// Keeps `objects` as the API has them. Never ends: while the API is away it is asked again and again, at growing
 /// intervals of up to half a minute, and what it said last stays.
-pub async fn follow_policies(cluster: Cluster, objects: &PolicyObjects, reach: &[Reach; 2]) {
+pub async fn follow_policies(client: Client, objects: &PolicyObjects, reach: &[Reach; 2]) {
     let of = |kind: Kind| {
-        let api = Api::<DynamicObject>::all_with(cluster.client.clone(), &kind.resource());
+        let api = Api::<DynamicObject>::all_with(client.clone(), &kind.resource());
         watcher(api, Config::default()).default_backoff()
     };
     let [cluster_reach, namespaced_reach] = reach;
