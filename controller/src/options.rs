@@ -34,6 +34,12 @@ pub struct Options {
     /// Take the CA from the Secret `callgate-ca` (tls.crt, tls.key), which another issuer keeps, and make none
     #[arg(long)]
     pub external_ca: bool,
+    /// Address of the admission webhook [default: none is served]
+    #[arg(long, value_name = "ADDRESS")]
+    pub admission_listen: Option<SocketAddr>,
+    /// Name of the Service by which the API server reaches it
+    #[arg(long, value_name = "NAME", default_value = "callgate-controller")]
+    pub service: String,
     /// Address of /metrics, /healthz and /readyz
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9466")]
     pub metrics_listen: SocketAddr,

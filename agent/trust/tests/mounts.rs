@@ -96,7 +96,12 @@ fn what_is_mounted_is_seen_there_alone_and_goes_again() {
     assert_eq!(delivered.mounted, ["/etc/ssl/certs", CERTIFI], "{delivered:?}");
     assert!(delivered.left.is_empty() && delivered.already.is_empty(), "{delivered:?}");
     assert_eq!(counts(&mut container, &line), ["1", "1"]);
-    assert_eq!(container.told("openssl verify -CAfile /dev/null -CApath /etc/ssl/certs $(ls /etc/ssl/certs/*.pem | head -1) | grep -c OK"), "1");
+    assert_eq!(
+        container.told(
+            "openssl verify -CAfile /dev/null -CApath /etc/ssl/certs $(ls /etc/ssl/certs/*.pem | head -1) | grep -c OK"
+        ),
+        "1"
+    );
     for attempt in [
         format!("echo x >> {BUNDLE}"),
         "touch /etc/ssl/certs/new".to_owned(),
@@ -115,10 +120,10 @@ fn what_is_mounted_is_seen_there_alone_and_goes_again() {
     // Another CA replaces the first one instead of covering it.
     container.space().deliver(&second, scratch.path()).unwrap();
     assert_eq!(container.told("grep -c callgate-trust /proc/self/mountinfo"), "2");
-    assert_eq!((counts(&mut container, &line), counts(&mut container, &other_line)), (
-        ["0".to_owned(), "0".to_owned()],
-        ["1".to_owned(), "1".to_owned()]
-    ));
+    assert_eq!(
+        (counts(&mut container, &line), counts(&mut container, &other_line)),
+        (["0".to_owned(), "0".to_owned()], ["1".to_owned(), "1".to_owned()])
+    );
     assert_eq!(container.space().take_back().unwrap(), 2);
     assert_eq!(container.told("grep -c callgate-trust /proc/self/mountinfo"), "0");
     assert_eq!(container.told(SUMS), before);

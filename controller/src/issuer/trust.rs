@@ -30,7 +30,7 @@ impl Trust {
         }
     }
 
-    pub(super) fn set(&self, authority: Arc<Authority>) {
+    pub(crate) fn set(&self, authority: Arc<Authority>) {
         self.current.send_replace(Some(authority));
     }
 }

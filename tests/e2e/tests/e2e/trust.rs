@@ -13,8 +13,11 @@ use callgate_harness::{Finished, Place, Running, eventually, run};
 pub const CASES: &[Case] = &[
     Case::new("clients_in_containers_trust_the_gate_by_mounts", clients_in_containers_trust_the_gate_by_mounts)
         .needs(&["netns", "curl", "python3", "node", "java"]),
-    Case::new("trust_outlives_the_agent_and_ends_with_the_enrolment", trust_outlives_the_agent_and_ends_with_the_enrolment)
-        .needs(&["netns", "curl"]),
+    Case::new(
+        "trust_outlives_the_agent_and_ends_with_the_enrolment",
+        trust_outlives_the_agent_and_ends_with_the_enrolment,
+    )
+    .needs(&["netns", "curl"]),
 ];
 
 const SOON: Duration = Duration::from_secs(15);
@@ -79,7 +82,9 @@ fn set_up() -> Result<(Site, PathBuf, PathBuf)> {
     let mut site = Site::without_agent()?;
     let (trusted, plain) = (site.root.child("trusted")?, site.root.child("plain")?);
     let entry = |path: &Path, more: &str| format!("\n[[enroll]]\ncgroup = \"{}\"\n{more}", path.display());
-    site.configure(&(entry(&trusted, "name = \"trusted\"\ntrust = \"mount\"\n") + &entry(&plain, "name = \"plain\"\n")))?;
+    site.configure(
+        &(entry(&trusted, "name = \"trusted\"\ntrust = \"mount\"\n") + &entry(&plain, "name = \"plain\"\n")),
+    )?;
     site.start_collector()?;
     site.start_agent()?;
     Ok((site, trusted, plain))
@@ -96,8 +101,10 @@ fn trust_of(site: &Site, id: &str) -> Result<String> {
 fn clients(url: &str) -> Vec<(&'static str, Vec<String>)> {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let python = |context: &str| {
-        let script = format!("import ssl, sys, urllib.request as u; c = ssl.create_default_context({context}); \
-                              print(u.urlopen(sys.argv[1], context=c, timeout=20).status)");
+        let script = format!(
+            "import ssl, sys, urllib.request as u; c = ssl.create_default_context({context}); \
+                              print(u.urlopen(sys.argv[1], context=c, timeout=20).status)"
+        );
         words(&[PYTHON, "-c", &script, url])
     };
     let node = "fetch(process.argv[1]).then(a => console.log(a.status), e => { console.error(e); process.exit(1) })";
@@ -133,7 +140,8 @@ fn clients_in_containers_trust_the_gate_by_mounts() -> Result<()> {
     let another = Container::new(&site, &trusted)?;
     eventually("the mounts of another one", SOON, || (another.mounts() == 2).then_some(()))?;
     ensure!(with.mounts() == 2);
-    let doctor = site.callgate(&["doctor", "--json", "--config", &site.path("agent.toml").display().to_string()])?.ok()?;
+    let doctor =
+        site.callgate(&["doctor", "--json", "--config", &site.path("agent.toml").display().to_string()])?.ok()?;
     let rows = doctor.stdout.lines().map(serde_json::from_str::<serde_json::Value>).collect::<Result<Vec<_>, _>>()?;
     for (name, detail) in [("trust by mounts", "mounts can be made"), ("trust in force", "mount: 1, none: 1")] {
         let row = rows.iter().find(|row| row["name"] == name).with_context(|| format!("no row {name}"))?;
