@@ -156,9 +156,9 @@ fn what_others_would_see_is_not_mounted() {
 
 #[test]
 fn the_hosts_namespace_and_root_are_refused() {
-    for pid in [std::process::id(), 1] {
-        assert!(matches!(Space::of(pid), Err(TrustError::OwnNamespace(_))), "{pid}");
-    }
+    assert!(matches!(Space::of(std::process::id()), Err(TrustError::OwnNamespace(_))));
+    // The first process may be out of reach, in a user namespace above.
+    assert!(matches!(Space::of(1), Err(TrustError::OwnNamespace(_) | TrustError::Process { .. })));
     // A namespace of its own, and still the host's root: a container that is being made, or a service of systemd.
     let mut child = Command::new("unshare")
         .args(["--mount", "--propagation", "private", "sh", "-c", "echo made; exec cat"])
