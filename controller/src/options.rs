@@ -37,6 +37,12 @@ pub struct Options {
     /// Kind of findings that the agents' `[[detector]]` adds, so that policies may name it; may be repeated
     #[arg(long, value_name = "NAME")]
     pub mask_kind: Vec<String>,
+    /// Address of the admission webhook [default: none is served]
+    #[arg(long, value_name = "ADDRESS")]
+    pub admission_listen: Option<SocketAddr>,
+    /// Name of the Service by which the API server reaches it
+    #[arg(long, value_name = "NAME", default_value = "callgate-controller")]
+    pub service: String,
     /// Address of /metrics, /healthz and /readyz
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9466")]
     pub metrics_listen: SocketAddr,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kube::Client;
 
 use crate::Options;
+use crate::admission;
 use crate::issuer::{self, Trust};
 use crate::metrics::Metrics;
 use crate::policies;
@@ -25,6 +26,7 @@ type Task = fn(Context) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// All of them, with their names for the log.
 pub const TASKS: &[(&str, Task)] = &[
+    ("admission", |context| Box::pin(admission::serve(context))),
     ("authority", |context| Box::pin(issuer::keep_authority(context))),
     ("nodes", |context| Box::pin(issuer::sign_for_nodes(context))),
     ("policies", |context| Box::pin(policies::judge(context))),

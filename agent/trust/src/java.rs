@@ -4,7 +4,6 @@
 //! since release 8 whatever type the store is said to have.
 
 use aws_lc_rs::digest;
-use p12_keystore::{KeyStore, KeyStoreEntry, Pkcs12ImportPolicy};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::Ca;
@@ -19,6 +18,13 @@ const TRUSTED: u32 = 2;
 const ENTRIES_MAX: u32 = 10_000;
 /// Length of the digest at the end. Unit: bytes.
 const DIGEST: usize = 20;
+/// Deepest element of DER that is looked into. Source: a certificate in a PKCS#12 lies 14 deep.
+const DEPTH_MAX: usize = 16;
+/// Tags of DER.
+const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
+const OCTETS: u8 = 0x04;
+const EXPLICIT: u8 = 0xa0;
 
 /// The store `content` with our CA.
 pub(crate) fn amend(content: &[u8], ca: &Ca) -> Bundle {
@@ -55,14 +61,51 @@ fn jks(content: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
     rest.is_empty().then_some(all)
 }
 
+/// The certificates of a PKCS#12 without a password, as JDKs have it since release 18. An encrypted one is not read: how
+/// long that takes is the file's to say.
 fn pkcs12(content: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
-    let open = |password: &str| KeyStore::from_pkcs12(content, password, Pkcs12ImportPolicy::Raw).ok();
-    let store = open(PASSWORD).or_else(|| open(""))?;
-    let entry = |(alias, entry): (&String, &KeyStoreEntry)| match entry {
-        KeyStoreEntry::Certificate(own) => Some((alias.clone(), certificate(own.as_der())?)),
-        KeyStoreEntry::PrivateKeyChain(_) | KeyStoreEntry::Secret(_) => None,
+    let mut found = Vec::new();
+    descend(content, 0, &mut found)?;
+    Some(found.into_iter().enumerate().map(|(n, der)| (format!("own-{n}"), der)).collect())
+}
+
+/// Certificates among the elements `rest`, however deep.
+fn descend(mut rest: &[u8], depth: usize, found: &mut Vec<Vec<u8>>) -> Option<()> {
+    while !rest.is_empty() {
+        let whole = rest;
+        let (tag, inner) = element(&mut rest)?;
+        let own = whole.get(..whole.len() - rest.len())?;
+        match tag {
+            SEQUENCE if let Some(der) = certificate(own) => found.push(der),
+            SEQUENCE | SET | EXPLICIT if depth < DEPTH_MAX => descend(inner, depth + 1, found)?,
+            // Contents are wrapped; what is not DER is something else.
+            OCTETS if depth < DEPTH_MAX && inner.first() == Some(&SEQUENCE) => {
+                let before = found.len();
+                if descend(inner, depth + 1, found).is_none() {
+                    found.truncate(before);
+                }
+            }
+            _ => {}
+        }
+        if found.len() > ENTRIES_MAX as usize {
+            return None;
+        }
+    }
+    Some(())
+}
+
+/// Tag and content of the element at the beginning of `rest`, which is moved behind it.
+fn element<'a>(rest: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
+    let tag = *bytes(rest, 1)?.first()?;
+    let length = match *bytes(rest, 1)?.first()? {
+        short @ 0..0x80 => usize::from(short),
+        long @ 0x81..=0x84 => {
+            let digits = bytes(rest, usize::from(long - 0x80))?;
+            digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit))
+        }
+        _ => return None,
     };
-    store.entries().map(entry).collect()
+    Some((tag, bytes(rest, length)?))
 }
 
 /// Only what is one: no other bytes are carried over.
@@ -128,17 +171,30 @@ mod tests {
     }
 
     #[test]
-    fn a_store_of_pkcs12_is_read() {
-        let (ours, own) = (made("ours"), made("own"));
-        let mut store = KeyStore::new();
-        let certificate = p12_keystore::Certificate::from_der(own.der()).unwrap();
-        store.add_entry("own", KeyStoreEntry::Certificate(certificate));
-        for password in [PASSWORD, ""] {
-            let Bundle::Amend(amended) = amend(&store.writer(password).write().unwrap(), &ours) else {
-                panic!("not amended: `{password}`")
-            };
-            assert_eq!(jks(&amended).unwrap().len(), 2);
+    fn a_store_of_pkcs12_without_a_password_is_read() {
+        // Made by `keytool` of JDK 25 with certProtectionAlgorithm and macAlgorithm NONE.
+        let store = include_bytes!("../testdata/passwordless.p12");
+        let Bundle::Amend(amended) = amend(store, &made("ours")) else { panic!("not amended") };
+        assert_eq!(jks(&amended).unwrap().len(), 2);
+        for end in 0..store.len() {
+            assert_eq!(amend(&store[..end], &made("ours")), Bundle::Other, "{end}");
         }
+    }
+
+    #[test]
+    fn a_store_of_pkcs12_with_one_is_left_alone() {
+        let own = p12_keystore::Certificate::from_der(made("own").der()).unwrap();
+        let mut store = p12_keystore::KeyStore::new();
+        store.add_entry("own", p12_keystore::KeyStoreEntry::Certificate(own));
+        assert_eq!(amend(&store.writer(PASSWORD).write().unwrap(), &made("ours")), Bundle::Other);
+        // Deeper than any store.
+        let mut deep = Vec::new();
+        for _ in 0..40 {
+            let mut outer = vec![SEQUENCE, u8::try_from(deep.len()).unwrap()];
+            outer.append(&mut deep);
+            deep = outer;
+        }
+        assert_eq!(amend(&deep, &made("ours")), Bundle::Other);
     }
 
     #[test]

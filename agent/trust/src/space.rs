@@ -60,13 +60,13 @@ impl Space {
             Ok(Self { pid, process, namespace, root: Root::new(target.descriptor), id })
         };
         let space = open().map_err(failed)?;
-        let (_, device, inode) = space.id.root;
         for own in ["/proc/self", "/proc/1"] {
-            let root = rustix::fs::open(format!("{own}/root"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-            let root = root.map_err(io::Error::from).and_then(Target::of).map_err(failed)?;
-            let namespace = std::fs::metadata(format!("{own}/ns/mnt")).map_err(failed)?.ino();
-            if namespace == space.id.namespace || (root.id.1, root.id.2) == (device, inode) {
-                return Err(TrustError::OwnNamespace(pid));
+            match space.is_of(own) {
+                Ok(false) => {}
+                Ok(true) => return Err(TrustError::OwnNamespace(pid)),
+                // It belongs to a user namespace above ours, where this process cannot mount either.
+                Err(error) if own == "/proc/1" && error.kind() == io::ErrorKind::PermissionDenied => {}
+                Err(error) => return Err(failed(error)),
             }
         }
         Ok(space)
@@ -121,6 +121,14 @@ impl Space {
             return Ok(0);
         }
         mount::away(self.namespace.as_fd())
+    }
+
+    /// Whether the process whose directory is `own` is in this namespace, or on this root.
+    fn is_of(&self, own: &str) -> io::Result<bool> {
+        let root = rustix::fs::open(format!("{own}/root"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let (_, device, inode) = Target::of(root)?.id;
+        let namespace = std::fs::metadata(format!("{own}/ns/mnt"))?.ino();
+        Ok(namespace == self.id.namespace || (device, inode) == (self.id.root.1, self.id.root.2))
     }
 
     fn is_stale(&self, looked: &Looked) -> Result<bool, TrustError> {

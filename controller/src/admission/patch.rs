@@ -6,7 +6,7 @@
 
 use callgate_trust::{NodeFiles, variables};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Name of the volume.
 pub const VOLUME: &str = "callgate-trust";
@@ -118,7 +118,7 @@ pub(super) fn apply(pod: &mut Value, operations: &[Operation]) {
         match pod.pointer_mut(parent).unwrap_or_else(|| panic!("nothing at {parent}")) {
             Value::Array(list) if last == "-" => list.push(value.clone()),
             Value::Object(object) => {
-                let before = Map::insert(object, last, value.clone());
+                let before = object.insert(last, value.clone());
                 assert!(before.is_none_or(|before| before.is_null()), "{path} was overwritten");
             }
             other => panic!("nothing can be added to {other}"),
@@ -197,11 +197,35 @@ mod tests {
     }
 
     #[test]
+    fn the_policy_of_the_chart_names_the_same() {
+        let policy = include_str!("../../../deploy/kubernetes/templates/admission-policy.yaml");
+        let quoted: Vec<&str> = policy.lines().find(|line| line.contains("range list")).unwrap().split('"').collect();
+        let names: Vec<&str> = quoted.into_iter().skip(1).step_by(2).collect();
+        assert_eq!(names.strip_suffix(&["containers", "initContainers"]).unwrap_or(&names), variables::BUNDLE);
+        let java = variables::java_options("{{ $directory }}/truststore.p12");
+        for said in [DIRECTORY, VOLUME, TRUST_BY, TRUST, &java, NodeFiles::BUNDLE, variables::JAVA] {
+            assert!(policy.contains(said), "{said}");
+        }
+    }
+
+    #[test]
+    fn the_policy_of_the_chart_makes_the_same_pod() {
+        // What the policy's expressions make of it, by an evaluator of CEL.
+        let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        let mut by_policy = read(include_str!("../../testdata/admission/by-policy.json"));
+        by_policy["metadata"]["annotations"][TRUST_BY] = json!("webhook");
+        assert_eq!(patched(&read(include_str!("../../testdata/admission/pod.json"))), by_policy);
+    }
+
+    #[test]
     fn a_pod_that_says_otherwise_is_left_alone() {
         let pod = |label: &str, os: &str| json!({ "metadata": { "labels": { TRUST: label } }, "spec": { "os": { "name": os }, "containers": [{}] } });
-        for (label, os, is_left) in
-            [("mount", "linux", true), ("none", "linux", true), ("admission", "windows", true), ("admission", "linux", false)]
-        {
+        for (label, os, is_left) in [
+            ("mount", "linux", true),
+            ("none", "linux", true),
+            ("admission", "windows", true),
+            ("admission", "linux", false),
+        ] {
             assert_eq!(patch(&pod(label, os)).is_empty(), is_left, "{label} {os}");
         }
         // What is no pod at all breaks nothing.

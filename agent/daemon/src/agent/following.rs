@@ -273,8 +273,8 @@ impl Follower {
                     for change in changes {
                         match change {
                             Change::Came(path) => {
-                                agent.hurry_trust();
                                 self.came(&agent, &path);
+                                agent.hurry_trust(path.strip_prefix(&self.mount).unwrap_or(&path));
                             }
                             Change::Went(path) => self.went(&agent, &path),
                             Change::Lost => lost = true,

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,9 +37,16 @@ pub(super) struct Trusting {
     ca: Arc<Ca>,
     /// A directory of ours in which mounts are prepared.
     scratch: PathBuf,
-    state: Mutex<State>,
+    shared: Arc<Shared>,
     /// Held while one workload is looked into or cleared: nothing is mounted once its enrolment has ended.
     turn: Mutex<()>,
+}
+
+/// What is known, and what wakes the thread that looks for containers.
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    bell: Condvar,
 }
 
 #[derive(Default)]
@@ -49,8 +56,8 @@ struct State {
     /// What the configuration says of single cgroups.
     by_path: BTreeMap<PathBuf, Trust>,
     done: BTreeMap<(CgroupId, SpaceId), Done>,
-    /// A cgroup has come a moment ago.
-    hurry_until: Option<Instant>,
+    /// Workloads in which a cgroup has come a moment ago, and until when they are looked into at every turn.
+    hurried: BTreeMap<CgroupId, Instant>,
 }
 
 /// What became of one container.
@@ -73,19 +80,38 @@ impl Trusting {
     /// If the CA's certificate cannot be parsed.
     pub(super) fn new(authority: &Authority, scratch: &Path) -> Result<Self> {
         let ca = Ca::of_pem(&authority.ca_pem()).context("the CA of this agent")?;
-        Ok(Self { ca: Arc::new(ca), scratch: scratch.to_owned(), state: Mutex::default(), turn: Mutex::default() })
+        Ok(Self { ca: Arc::new(ca), scratch: scratch.to_owned(), shared: Arc::default(), turn: Mutex::default() })
     }
 
-    fn hurried(&self) -> bool {
-        self.state().hurry_until.is_some_and(|until| until > Instant::now())
+    fn hurries(&self, cgroup: CgroupId) -> bool {
+        self.state().hurried.get(&cgroup).is_some_and(|until| *until > Instant::now())
     }
 
     fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Looks into the workload at every turn for a while, and at once.
+    fn hurry(&self, cgroup: CgroupId) {
+        self.state().hurried.insert(cgroup, Instant::now() + HURRY);
+        self.shared.bell.notify_one();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state()
+    }
+}
+
+impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the next turn.
+    fn wait(&self) {
+        let state = self.state();
+        let turn = if state.hurried.is_empty() { LOOK } else { HURRIED };
+        drop(self.bell.wait_timeout(state, turn));
     }
 }
 
@@ -93,7 +119,10 @@ impl Agent {
     /// A rule enrols `cgroup`, which is to come to trust in this way.
     pub(super) fn trust_by(&self, cgroup: CgroupId, trust: Trust) {
         if self.found().enrolled.contains(&cgroup) {
-            self.trusting.state().wishes.insert(cgroup, trust);
+            let before = self.trusting.state().wishes.insert(cgroup, trust);
+            if before != Some(trust) {
+                self.trusting.hurry(cgroup);
+            }
         }
     }
 
@@ -102,9 +131,11 @@ impl Agent {
         self.trusting.state().by_path.insert(path, trust);
     }
 
-    /// A cgroup has come: a container may be in the making.
-    pub(super) fn hurry_trust(&self) {
-        self.trusting.state().hurry_until = Some(Instant::now() + HURRY);
+    /// A cgroup has come at `path`, below the cgroup v2 mount: a container may be in the making.
+    pub(super) fn hurry_trust(&self, path: &Path) {
+        if let Some(workload) = self.gate.roster.covering(path) {
+            self.trusting.hurry(workload.cgroup);
+        }
     }
 
     /// Looks for containers, as long as the agent lives.
@@ -112,16 +143,18 @@ impl Agent {
     /// # Errors
     /// If there is no thread for it.
     pub(super) fn deliver_trust(self: &Arc<Self>) -> Result<()> {
-        let agent = Arc::downgrade(self);
+        let (agent, shared) = (Arc::downgrade(self), Arc::clone(&self.trusting.shared));
         let run = move || {
             let mut looked: Option<Instant> = None;
             while let Some(agent) = living(&agent) {
-                if agent.trusting.hurried() || looked.is_none_or(|at| at.elapsed() >= LOOK) {
+                if looked.is_none_or(|at| at.elapsed() >= LOOK) {
                     agent.look_for_containers();
                     looked = Some(Instant::now());
+                } else {
+                    agent.look_in_a_hurry();
                 }
                 drop(agent);
-                thread::sleep(HURRIED);
+                shared.wait();
             }
         };
         thread::Builder::new().name("trust".into()).spawn(run).context("cannot look for containers")?;
@@ -184,6 +217,21 @@ impl Agent {
         self.trusting.state().done.retain(|key, done| seen.contains(key) || matches!(done, Done::Stuck));
     }
 
+    fn look_in_a_hurry(&self) {
+        let Ok(mount) = cgroup::cgroup2_mount() else { return };
+        let hurried: Vec<CgroupId> = {
+            let mut state = self.trusting.state();
+            state.hurried.retain(|_, until| *until > Instant::now());
+            state.hurried.keys().copied().collect()
+        };
+        for workload in hurried.into_iter().filter_map(|cgroup| self.gate.roster.get(cgroup)) {
+            let wished = self.trusting.state().wish(&workload).mounts();
+            if wished {
+                self.look_into(&workload, &mount.join(&workload.cgroup_path), &mut BTreeSet::new());
+            }
+        }
+    }
+
     fn look_into(&self, workload: &Workload, path: &Path, seen: &mut BTreeSet<(CgroupId, SpaceId)>) {
         let _turn = self.trusting.turn();
         if self.gate.roster.get(workload.cgroup).is_none() {
@@ -201,6 +249,10 @@ impl Agent {
                 Err(_) => continue,
             };
             let key = (workload.cgroup, space.id());
+            if matches!(self.trusting.state().done.get(&key), Some(Done::Delivered { .. })) {
+                seen.insert(key);
+                continue;
+            }
             // While its number was looked up it may have become another process's.
             let is_in = cgroup::of_process(pid).is_ok_and(|at| at.starts_with(&workload.cgroup_path));
             if !is_in || !space.is_alive() || !seen.insert(key) {
@@ -223,7 +275,7 @@ impl Agent {
         }
         match troubles.first() {
             // Of what is still being made nothing can be said yet.
-            Some(_) if self.trusting.hurried() => {}
+            Some(_) if self.trusting.hurries(workload.cgroup) => {}
             Some(first) => {
                 let text = format!("clients of `{}` may not trust the gate: {first}", workload.id);
                 self.alarm(&cause(workload), &text);
