@@ -26,6 +26,9 @@ pub const RUNTIME_DIR: &str = "/run/callgate";
 /// Where the configuration and the policies of a host live.
 pub const CONFIG_DIR: &str = "/etc/callgate";
 
+/// The documented default configuration, as `--print-config` prints it and `deploy/config/agent.toml` has it.
+pub const AGENT_CONFIG: &str = include_str!("../../../deploy/config/agent.toml");
+
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -333,6 +336,17 @@ mod tests {
         let config = Config::parse("").unwrap();
         assert_eq!(config.state_dir, Path::new(STATE_DIR));
         assert_eq!(config.stale_after(), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn the_printed_configuration_shows_every_key_with_its_default() {
+        assert_eq!(
+            format!("{:?}", Config::parse(AGENT_CONFIG).unwrap()),
+            format!("{:?}", Config::default()),
+            "as it is printed it changes nothing"
+        );
+        let parse = |text: &str| Config::parse(text).map(|c| format!("{c:?}")).map_err(|error| format!("{error:#}"));
+        callgate_harness::documented::check(AGENT_CONFIG, parse).unwrap();
     }
 
     #[test]

@@ -23,7 +23,9 @@ mod spool;
 pub use agent::{Agent, Setup};
 pub use callgate_proxy::Tally;
 pub use check::check;
-pub use config::{CONFIG_DIR, CollectorTls, Config, Level, OlderSockets, RUNTIME_DIR, STATE_DIR, Unfit, What};
+pub use config::{
+    AGENT_CONFIG, CONFIG_DIR, CollectorTls, Config, Level, OlderSockets, RUNTIME_DIR, STATE_DIR, Unfit, What,
+};
 pub use descriptors::make_room;
 pub use memory::{forbid_core_dumps, keep_memory_private};
 pub use policy_source::Policies;
