@@ -3,6 +3,7 @@
 mod dns;
 mod enroll;
 mod kubernetes;
+mod traces;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use serde::Deserialize;
 pub use dns::DnsConfig;
 pub use enroll::{EnrollEntry, What};
 pub use kubernetes::KubernetesConfig;
+pub use traces::TracesConfig;
 
 /// Where `callgate-agent` keeps its state unless told otherwise.
 pub const STATE_DIR: &str = "/var/lib/callgate";
@@ -62,6 +64,8 @@ pub struct Config {
     pub upstream_ca: Vec<PathBuf>,
     /// How questions of DNS are answered.
     pub dns: DnsConfig,
+    /// Where spans of calls go; none: none are made.
+    pub traces: Option<TracesConfig>,
     /// Level of the agent's log: `error`, `warn`, `info`, `debug`, `trace`.
     pub log_level: Level,
     /// Level of the kernel programs' log.
@@ -218,6 +222,7 @@ impl Default for Config {
             metrics_listen: None,
             upstream_ca: Vec::new(),
             dns: DnsConfig::default(),
+            traces: None,
             log_level: Level::Info,
             kernel_log_level: Level::Warn,
             stale_after_ms: 2000,
@@ -265,6 +270,9 @@ impl Config {
             && !(10..=86_400).contains(&tls.connection_max_s)
         {
             bail!("`connection_max_s` is {}, expected 10 to 86400", tls.connection_max_s);
+        }
+        if let Some(traces) = &config.traces {
+            traces.check()?;
         }
         if config.connections_max == 0 {
             bail!("`connections_max` is 0, so nothing could ever connect");
