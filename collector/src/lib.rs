@@ -16,7 +16,7 @@ mod view;
 
 pub use callgate_mtls::{Condition, Issuing, Role, ServerTls, TlsError, TlsFiles, days_until};
 pub use certs::{CertsArgs, make_certs};
-pub use config::{Config, ConfigError, LogFormat, Tls};
+pub use config::{COLLECTOR_CONFIG, Config, ConfigError, LogFormat, Tls};
 pub use daemon::Daemon;
 pub use error::StoreError;
 pub use remote::{Following, Remote, RemoteError};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use callgate_collector::{CertsArgs, Config, Daemon, LogFormat, make_certs};
+use callgate_collector::{COLLECTOR_CONFIG, CertsArgs, Config, Daemon, LogFormat, make_certs};
 use callgate_model::causes;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,6 +33,9 @@ struct Options {
     /// Check the config and exit
     #[arg(long)]
     check: bool,
+    /// Print the default config, with every key and what it means, and exit
+    #[arg(long, exclusive = true)]
+    print_config: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -52,6 +55,10 @@ enum Certs {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if options.print_config {
+        print!("{COLLECTOR_CONFIG}");
+        return ExitCode::SUCCESS;
+    }
     if let Some(Command::Certs(Certs::Init(args))) = &options.command {
         return match make_certs(args) {
             Ok(made) => {

@@ -1,6 +1,6 @@
 #!/bin/bash
-# systemd.sh start FOLDER | exec COMMAND… | stop — Debian's systemd as pid 1 of namespaces of its own, with the units of
-# deploy/systemd and the programs of FOLDER installed as deploy/README.md says.
+# systemd.sh start FOLDER | exec COMMAND… | stop — Debian's systemd as pid 1 of namespaces of its own, with the programs
+# of FOLDER in /usr/local/bin. Nothing else of Callgate is there.
 #
 # What it touches: a network namespace, a cgroup and a folder, all called callgate-host. Its tree is in memory.
 CALLGATE_LAB=/tmp/callgate-host
@@ -8,7 +8,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/../cluster/lib/common.sh"
 must_be_root
 # This script's own folder; common.sh's HERE is the cluster's.
 SELF=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-UNITS=$(cd "$SELF/../../deploy/systemd" && pwd)
 PID=$LAB/pid
 ROOT=$LAB/root
 NETNS=callgate-host
@@ -67,7 +66,7 @@ init() {
   hostname callgate-host
   mount -t tmpfs tmpfs "$ROOT"
   cd "$ROOT"
-  mkdir -p usr run tmp proc sys dev root old etc/systemd/system etc/tmpfiles.d etc/sysusers.d var/lib var/log var/tmp
+  mkdir -p usr run tmp proc sys dev root old etc/systemd/system var/lib var/log var/tmp
   mount --bind /usr usr
   mount -o remount,bind,ro usr
   for folder in bin sbin lib lib64; do cp -a "/$folder" "$folder"; done
@@ -87,11 +86,6 @@ init() {
   mount -t tracefs tracefs sys/kernel/tracing || true
   mount --rbind /dev dev
   mount -t tmpfs tmpfs tmp
-  cp "$UNITS"/*.service etc/systemd/system/
-  cp "$UNITS/tmpfiles.conf" etc/tmpfiles.d/callgate.conf
-  cp "$UNITS/sysusers.conf" etc/sysusers.d/callgate.conf
-  mkdir -p etc/callgate
-  cp "$UNITS/collector.toml" etc/callgate/
   # Nothing of a machine's devices, consoles and network.
   ln -s /usr/lib/systemd/system/basic.target etc/systemd/system/default.target
   for file in systemd-udevd systemd-udev-trigger systemd-networkd systemd-resolved systemd-logind systemd-remount-fs; do

@@ -1,4 +1,4 @@
-//! `host`: the units of `deploy/systemd` under a real systemd, which `tests/host` boots in namespaces of its own.
+//! `host`: `callgate install --systemd` under a real systemd, which `tests/host` boots in namespaces of its own.
 
 use std::process::Command;
 
@@ -15,7 +15,7 @@ pub fn main() -> Result<()> {
     setup::run(&mut steps)?;
     let repository = paths::repository()?;
     let programs = steps.run("build programs", || build_programs(&repository, Profile::Dev))?;
-    steps.run("the units, under systemd", || {
+    steps.run("a host with systemd", || {
         let mut check = Command::new(repository.join("tests/host/check.sh"));
         // cargo run points it at our own build, which is no place for the programs under test to load from.
         exec::run(check.arg(&programs.folder).env_remove("LD_LIBRARY_PATH"))

@@ -7,3 +7,4 @@ mod discovery;
 mod offline;
 pub mod run;
 pub mod sweep;
+pub mod units;

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use callgate::commands::{USAGE, audit, control, discover, doctor, mask, policy, run, session, status, uninstall};
+use callgate::commands::{
+    USAGE, audit, control, discover, doctor, install, mask, policy, run, session, status, uninstall,
+};
 use callgate::run::stage;
 use callgate_daemon::Unfit;
 use callgate_model::causes;
@@ -44,6 +46,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Try what the kernel can do, and say what is missing
     Doctor(doctor::DoctorArgs),
+    /// Let systemd run agent and collector on this host
+    Install(install::InstallArgs),
     /// End enforcement on this host, and remove what is left in the kernel
     Uninstall(uninstall::UninstallArgs),
 }
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Command::Status(args) => block_on(status::status(args)),
         Command::Doctor(args) => block_on(doctor::run(args)),
         Command::Discover(args) => discover::run(&args),
+        Command::Install(args) => install::run(&args),
         Command::Uninstall(args) => uninstall::run(&args),
     };
     result.unwrap_or_else(|error| {

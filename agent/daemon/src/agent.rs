@@ -13,6 +13,8 @@ mod enrolling;
 mod following;
 mod health;
 mod past;
+#[cfg(test)]
+mod published;
 mod ready;
 mod spaces;
 mod status;
@@ -57,6 +59,7 @@ use crate::handover::{Inheritance, Standing};
 use crate::heartbeat::{self, Pulses};
 use crate::policy_source::Policies;
 use crate::spool::{self, Opened, spool_dir};
+use crate::traces::Exporter;
 use crate::{kernel_events, observe};
 use attesting::LinksMissing;
 use cluster::Joined;
@@ -109,6 +112,7 @@ pub struct Agent {
     uplink: tokio::sync::Mutex<Option<Uplink>>,
     uplink_status: Option<tokio::sync::watch::Receiver<callgate_uplink::UplinkStatus>>,
     collector_tls: Option<ClientTls>,
+    exporter: Mutex<Option<Exporter>>,
     alarms: Alarms,
     links_missing: LinksMissing,
     in_place: InPlace,
@@ -164,6 +168,9 @@ impl Agent {
         let metrics = Metrics::register(&mut registry);
         let resolver = Resolver::new(config.dns.settings()?).context("in the config: `[dns]`")?;
         resolver.register(&mut registry);
+        let exporting =
+            config.traces.as_ref().map(|traces| Exporter::start(&config, traces, &mut registry)).transpose()?;
+        let (exporter, traces) = exporting.unzip();
         let joined = Joined::new(&config).await?;
         let trusting = Trusting::new(&authority, &config.runtime_dir)?;
         let mut issuers = Issuers::new(&config.issuer).context("in the config: `[[issuer]]`")?;
@@ -188,6 +195,7 @@ impl Agent {
             dns: Dns::new(resolver, config.dns.records_per_s),
             own_ports: OwnPorts::new(own_ports),
             metrics,
+            traces,
             tallies: Tallies::default(),
             unopened: Unopened::default(),
             workers: Workers::start().context("cannot start the threads that carry connections")?,
@@ -221,6 +229,7 @@ impl Agent {
             uplink_status: uplink.as_ref().map(Uplink::watch),
             uplink: tokio::sync::Mutex::new(uplink),
             collector_tls,
+            exporter: Mutex::new(exporter),
             alarms,
             links_missing,
             in_place: InPlace::default(),
@@ -311,6 +320,10 @@ impl Agent {
         let drained = async { tokio::join!(self.gate.connections.acquire_many(all), self.gate.dns.idle()) };
         if tokio::time::timeout(Duration::from_secs(self.config.drain_timeout_s), drained).await.is_err() {
             warn!("connections were still open at the end of the drain time");
+        }
+        let exporter = lock(&self.exporter).take();
+        if let Some(exporter) = exporter {
+            exporter.stop().await;
         }
         self.tell(AgentState::Stopped, "stopped in order");
         // On a thread of its own: a busy disk takes seconds over it, and signals are to be heard meanwhile.

@@ -4,6 +4,7 @@ mod collector;
 mod dns;
 mod enroll;
 mod kubernetes;
+mod traces;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ pub use collector::CollectorTls;
 pub use dns::DnsConfig;
 pub use enroll::{EnrollEntry, What};
 pub use kubernetes::KubernetesConfig;
+pub use traces::TracesConfig;
 
 /// Where `callgate-agent` keeps its state unless told otherwise.
 pub const STATE_DIR: &str = "/var/lib/callgate";
@@ -26,6 +28,9 @@ pub const STATE_DIR: &str = "/var/lib/callgate";
 pub const RUNTIME_DIR: &str = "/run/callgate";
 /// Where the configuration and the policies of a host live.
 pub const CONFIG_DIR: &str = "/etc/callgate";
+
+/// The documented default configuration, as `--print-config` prints it and `deploy/config/agent.toml` has it.
+pub const AGENT_CONFIG: &str = include_str!("../../../deploy/config/agent.toml");
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -60,6 +65,8 @@ pub struct Config {
     pub upstream_ca: Vec<PathBuf>,
     /// How questions of DNS are answered.
     pub dns: DnsConfig,
+    /// Where spans of calls go; none: none are made.
+    pub traces: Option<TracesConfig>,
     /// Level of the agent's log: `error`, `warn`, `info`, `debug`, `trace`.
     pub log_level: Level,
     /// Level of the kernel programs' log.
@@ -189,6 +196,7 @@ impl Default for Config {
             metrics_listen: None,
             upstream_ca: Vec::new(),
             dns: DnsConfig::default(),
+            traces: None,
             log_level: Level::Info,
             kernel_log_level: Level::Warn,
             stale_after_ms: 2000,
@@ -233,6 +241,9 @@ impl Config {
             bail!("`arguments_max_kib` is {}: 1 to 65536 can be held back for policy", config.arguments_max_kib);
         }
         config.check_collector_tls()?;
+        if let Some(traces) = &config.traces {
+            traces.check()?;
+        }
         if config.connections_max == 0 {
             bail!("`connections_max` is 0, so nothing could ever connect");
         }
@@ -286,6 +297,17 @@ mod tests {
         let config = Config::parse("").unwrap();
         assert_eq!(config.state_dir, Path::new(STATE_DIR));
         assert_eq!(config.stale_after(), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn the_printed_configuration_shows_every_key_with_its_default() {
+        assert_eq!(
+            format!("{:?}", Config::parse(AGENT_CONFIG).unwrap()),
+            format!("{:?}", Config::default()),
+            "as it is printed it changes nothing"
+        );
+        let parse = |text: &str| Config::parse(text).map(|c| format!("{c:?}")).map_err(|error| format!("{error:#}"));
+        callgate_harness::documented::check(AGENT_CONFIG, parse).unwrap();
     }
 
     #[test]

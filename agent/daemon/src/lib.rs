@@ -21,13 +21,18 @@ mod observe;
 pub mod place;
 pub mod policy_source;
 mod spool;
+mod traces;
 
 pub use agent::{Agent, Setup, take_trust_back};
 pub use callgate_proxy::Tally;
 pub use check::check;
-pub use config::{CONFIG_DIR, CollectorTls, Config, Level, OlderSockets, RUNTIME_DIR, STATE_DIR, Unfit, What};
+pub use config::{
+    AGENT_CONFIG, CONFIG_DIR, CollectorTls, Config, Level, OlderSockets, RUNTIME_DIR, STATE_DIR, TracesConfig, Unfit,
+    What,
+};
 pub use container::see_the_nodes_cgroups;
 pub use descriptors::make_room;
 pub use memory::{forbid_core_dumps, keep_memory_private};
 pub use policy_source::Policies;
 pub use spool::spool_dir;
+pub use traces::Exporter;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use callgate_daemon::{
-    Agent, CONFIG_DIR, Config, Policies, Setup, check, control, forbid_core_dumps, handover, idle, keep_memory_private,
-    logging, make_room, see_the_nodes_cgroups,
+    AGENT_CONFIG, Agent, CONFIG_DIR, Config, Policies, Setup, check, control, forbid_core_dumps, handover, idle,
+    keep_memory_private, logging, make_room, see_the_nodes_cgroups,
 };
 use callgate_identity::Authority;
 use callgate_model::causes;
@@ -45,6 +45,9 @@ struct Args {
     /// Check the configuration and the policies, then exit
     #[arg(long)]
     check: bool,
+    /// Print the default configuration, with every key and what it means, then exit
+    #[arg(long, exclusive = true)]
+    print_config: bool,
     /// Take over from the agent that runs, without refusing a connection; start afresh where none does
     #[arg(long, conflicts_with = "check")]
     take_over: bool,
@@ -67,6 +70,10 @@ enum End {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if args.print_config {
+        print!("{AGENT_CONFIG}");
+        return ExitCode::SUCCESS;
+    }
     if args.idle {
         return told(Config::read(&args.config).and_then(rest));
     }

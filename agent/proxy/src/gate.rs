@@ -12,7 +12,7 @@ use callgate_policy::PolicySet;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Dns, Ground, Masks, Metrics, Names, OwnPorts, Tallies, Unopened, UpstreamTls, Workers};
+use crate::{Dns, Ground, Masks, Metrics, Names, OwnPorts, Tallies, Traces, Unopened, UpstreamTls, Workers};
 
 /// The shared, read-only context of the data path.
 pub struct Gate {
@@ -44,6 +44,8 @@ pub struct Gate {
     pub own_ports: OwnPorts,
     /// Counters.
     pub metrics: Metrics,
+    /// Makes spans of calls; none: nobody follows them.
+    pub traces: Option<Traces>,
     /// Counters per workload.
     pub tallies: Tallies,
     /// In observe mode, TLS that is not opened because clients refused our certificate.

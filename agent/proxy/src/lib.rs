@@ -26,6 +26,7 @@ mod replay;
 mod tally;
 mod through;
 mod tls;
+mod traces;
 mod unopened;
 mod workers;
 
@@ -40,5 +41,6 @@ pub use own_ports::OwnPorts;
 pub use refuse::{Refusal, grpc_status_of, status_of};
 pub use tally::{Tallies, Tally};
 pub use tls::UpstreamTls;
+pub use traces::{CallSpan, Ended, Traces};
 pub use unopened::Unopened;
 pub use workers::Workers;

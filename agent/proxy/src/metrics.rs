@@ -1,6 +1,8 @@
 //! Counters of the data path. Labels come from closed enums alone, so their number is bounded.
 
-use callgate_model::{Outcome, Reason, Uninspected, Verdict};
+use std::time::Duration;
+
+use callgate_model::{Latency, Outcome, Reason, Uninspected, Verdict};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -21,6 +23,13 @@ struct CallLabels {
 struct ConnectionLabels {
     outcome: Word,
     reason: Word,
+}
+
+/// Labels of a call's time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TimeLabels {
+    protocol: Word,
+    verdict: Word,
 }
 
 /// Labels of a connection whose bytes pass as they are.
@@ -47,6 +56,7 @@ pub struct Metrics {
     uninspected: Family<UninspectedLabels, Counter>,
     open: Gauge,
     decide: Histogram,
+    time: Family<TimeLabels, Histogram, fn() -> Histogram>,
     masked: Counter,
     no_origin: Counter,
 }
@@ -62,6 +72,8 @@ impl Metrics {
             open: Gauge::default(),
             // 8 µs to 0.5 s.
             decide: Histogram::new(exponential_buckets(8e-6, 2.0, 17)),
+            // 0.25 ms to 65 s.
+            time: Family::new_with_constructor(|| Histogram::new(exponential_buckets(2.5e-4, 4.0, 10))),
             masked: Counter::default(),
             no_origin: Counter::default(),
         };
@@ -78,6 +90,11 @@ impl Metrics {
             "From a call's complete head to its decision, begin record written",
             metrics.decide.clone(),
         );
+        registry.register(
+            "callgate_call_seconds",
+            "From a call's complete head to the last byte of its answer, or to its refusal",
+            metrics.time.clone(),
+        );
         registry.register("callgate_masked_findings", "Findings replaced in responses", metrics.masked.clone());
         registry.register(
             "callgate_no_origin",
@@ -88,13 +105,14 @@ impl Metrics {
     }
 
     pub(crate) fn call(&self, protocol: callgate_model::Protocol, verdict: Verdict, reason: Reason) {
-        let verdict = match verdict {
-            Verdict::Allow => "allow",
-            Verdict::Deny => "deny",
-        };
-        let labels =
-            CallLabels { protocol: Word(protocol.as_str()), verdict: Word(verdict), reason: Word(reason.as_str()) };
-        self.calls.get_or_create(&labels).inc();
+        let (protocol, verdict) = (Word(protocol.as_str()), word(verdict));
+        self.calls.get_or_create(&CallLabels { protocol, verdict, reason: Word(reason.as_str()) }).inc();
+    }
+
+    pub(crate) fn call_ended(&self, protocol: callgate_model::Protocol, verdict: Verdict, latency: &Latency) {
+        let seconds = Duration::from_micros(latency.decide_us + latency.upstream_us + latency.body_us).as_secs_f64();
+        let labels = TimeLabels { protocol: Word(protocol.as_str()), verdict: word(verdict) };
+        self.time.get_or_create(&labels).observe(seconds);
     }
 
     pub(crate) fn decided(&self, seconds: f64) {
@@ -129,6 +147,13 @@ impl Metrics {
         let labels = ConnectionLabels { outcome: Word(outcome), reason: Word(reason.as_str()) };
         self.connections.get_or_create(&labels).inc();
     }
+}
+
+fn word(verdict: Verdict) -> Word {
+    Word(match verdict {
+        Verdict::Allow => "allow",
+        Verdict::Deny => "deny",
+    })
 }
 
 /// One open connection in the gauge.

@@ -36,7 +36,7 @@ impl Trust {
         self.current.borrow().is_some()
     }
 
-        pub(crate) fn set(&self, authority: Arc<Authority>) {
+    pub(crate) fn set(&self, authority: Arc<Authority>) {
         self.current.send_replace(Some(authority));
     }
 }

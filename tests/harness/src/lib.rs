@@ -10,6 +10,7 @@ pub mod canary;
 pub mod cgroup;
 pub mod client;
 pub mod counts;
+pub mod documented;
 pub mod load;
 pub mod mount;
 pub mod nameserver;

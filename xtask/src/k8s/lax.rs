@@ -25,7 +25,10 @@ fn run(site: &Site<'_>) -> Result<String> {
     site.release.apply(&[])?;
     let recorded = recorded(site).context("the pod that was born without an agent")?;
     pods.expect("client", DENIED, "denied").context("enrolled, with an agent again")?;
-    Ok(format!("enrolled pods refused; one that was born meanwhile passed, on record {} s after the agent was back", recorded.as_secs()))
+    Ok(format!(
+        "enrolled pods refused; one that was born meanwhile passed, on record {} s after the agent was back",
+        recorded.as_secs()
+    ))
 }
 
 /// Waits until the collector has a record of that pod.

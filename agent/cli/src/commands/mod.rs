@@ -4,6 +4,7 @@ pub mod audit;
 pub mod control;
 pub mod discover;
 pub mod doctor;
+pub mod install;
 pub mod mask;
 pub mod policy;
 pub mod run;

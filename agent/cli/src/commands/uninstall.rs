@@ -5,22 +5,26 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use callgate_daemon::CONFIG_DIR;
 use callgate_enroll::Enrolment;
 use callgate_redirect::{RedirectError, instances, remove_pins};
 use clap::Args;
 
+use super::install::execute;
 use crate::offline::config_of_host;
+use crate::units::{Found, UNITS, Unit};
 
 /// `callgate uninstall`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Removes kernel programs, maps and links of every agent and run that has ended, what is enrolled, and the\nruntime directory. Records and keys stay, unless --purge is given. Programs of others are not touched.\n\nExamples:\n  systemctl disable --now callgate-agent && callgate uninstall\n  callgate uninstall --dry-run\n\nExit codes: 0 nothing is left, 1 an agent or a run is alive, or something cannot be removed, 2 usage or configuration"
+    after_help = "Removes kernel programs, maps and links of every agent and run that has ended, what is enrolled, and the\nruntime directory; first stops and removes the units of `callgate install`, but where --config names an agent.\nRecords, keys and configurations stay, unless --purge is given. Programs of others are not touched.\n\nExamples:\n  callgate uninstall\n  callgate uninstall --dry-run\n\nExit codes: 0 nothing is left, 1 an agent or a run is alive, or something cannot be removed, 2 usage or configuration"
 )]
 pub struct UninstallArgs {
     /// Configuration file of the agent (TOML), for where things are [default: that of the host]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Remove records, spools and keys too: calls that were not shipped are lost
+    /// Remove records, spools and keys too: calls that were not shipped are lost. Of what `callgate install` installed,
+    /// configurations, policies and edited units too
     #[arg(long)]
     purge: bool,
     /// Say what would be removed, and remove nothing
@@ -35,6 +39,9 @@ pub struct UninstallArgs {
 pub fn run(args: &UninstallArgs) -> Result<ExitCode> {
     let config = config_of_host(args.config.as_deref())?;
     let mut work = Work { dry: args.dry_run, removed: 0, left: 0 };
+    // Units run the agent of the host; what another configuration says is not about it.
+    let units = if args.config.is_none() { installed()? } else { Vec::new() };
+    work.stop(&units);
     for instance in instances(&config.bpffs).context("cannot read the pins")? {
         let what = format!("kernel programs, links and maps of `{instance}`");
         let remove = || match remove_pins(&config.bpffs, &instance) {
@@ -55,10 +62,15 @@ pub fn run(args: &UninstallArgs) -> Result<ExitCode> {
             Err(error) => work.remains("an enrolment", &error.into()),
         }
     }
+    work.units(&units, args.purge);
     if work.left == 0 {
         work.tree(&config.runtime_dir);
         if args.purge {
             work.tree(&config.state_dir);
+        }
+        if args.purge && !units.is_empty() {
+            [COLLECTOR_STATE, CONFIG_DIR].into_iter().for_each(|folder| work.tree(Path::new(folder)));
+            work.user();
         }
     }
     let kept = if config.state_dir.is_dir() && !args.purge {
@@ -72,6 +84,22 @@ pub fn run(args: &UninstallArgs) -> Result<ExitCode> {
         (left, _) => eprintln!("callgate: {left} left, {} removed", work.removed),
     }
     Ok(if work.left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Where the collector's unit keeps its records, and its user.
+const COLLECTOR_STATE: &str = "/var/lib/callgate-collector";
+const COLLECTOR_USER: &str = "callgate-collector";
+
+/// Units that are there, whoever wrote them.
+fn installed() -> Result<Vec<(&'static Unit, Found)>> {
+    let mut units = Vec::new();
+    for unit in UNITS {
+        match unit.found(Path::new("/"))? {
+            Found::Nothing => {}
+            found => units.push((unit, found)),
+        }
+    }
+    Ok(units)
 }
 
 /// What is done, and how it went.
@@ -90,6 +118,39 @@ impl Work {
         }
         println!("{} {what}", if self.dry { "would remove" } else { "removed" });
         self.removed += 1;
+    }
+
+    /// Stops the services, and has them not start again.
+    fn stop(&mut self, units: &[(&Unit, Found)]) {
+        for service in units.iter().filter_map(|(unit, _)| unit.service) {
+            self.remove(&format!("service `{service}`"), || {
+                execute(&["systemctl", "--quiet", "disable", "--now", service])
+            });
+        }
+    }
+
+    /// The units' files; an edited one only by a purge.
+    fn units(&mut self, units: &[(&Unit, Found)], purge: bool) {
+        for (unit, found) in units {
+            let path = unit.below(Path::new("/"));
+            if *found == Found::Edited && !purge {
+                println!("kept `{}`: it was edited (`--purge` removes it)", path.display());
+                continue;
+            }
+            self.remove(&format!("`{}`", path.display()), || Ok(std::fs::remove_file(&path)?));
+        }
+        if !units.is_empty() && !self.dry {
+            let reload = execute(&["systemctl", "daemon-reload"]);
+            let _ = reload.inspect_err(|error| self.remains("systemd's view of the units", error));
+        }
+    }
+
+    /// The collector's user, where there is one.
+    fn user(&mut self) {
+        let is_user = |text: String| text.lines().any(|line| line.split(':').next() == Some(COLLECTOR_USER));
+        if std::fs::read_to_string("/etc/passwd").is_ok_and(is_user) {
+            self.remove(&format!("user `{COLLECTOR_USER}`"), || execute(&["userdel", COLLECTOR_USER]));
+        }
     }
 
     fn remains(&mut self, what: &str, error: &anyhow::Error) {

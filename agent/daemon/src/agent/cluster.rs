@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result};
 use callgate_enroll::{Pods, Rule, Source, Trust};
 use callgate_identity::callers::{ClusterApi, ClusterTokens};
 use callgate_kubernetes::{Cluster, PolicyObjects, Reach, follow, follow_policies, keep_certificate};
-use callgate_model::{FailMode, Mode};
+use callgate_model::{AgentState, FailMode, Mode};
 use callgate_proto::v1::ClusterStatus;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::Agent;
 use crate::config::Config;

@@ -13,7 +13,7 @@ use hyper::body::{Body as _, Incoming};
 use tracing::{debug, error};
 
 use super::body::{self, RequestBody, ResponseBody};
-use super::call_log::CallLog;
+use super::call_log::{About, CallLog};
 use super::judge::Asked;
 use super::pipe::Pipe;
 use super::upload::Upload;
@@ -52,6 +52,8 @@ pub(crate) async fn serve(http: Arc<Http>, request: Request<Incoming>) -> Result
         Tally::add(&connection.tally.observed, 1);
     }
     let begin = begin(&http, call, &asked, &request, &decision, &mask.recorded);
+    let traces = connection.gate.traces.as_ref();
+    let trace = traces.and_then(|traces| traces.begin(&begin, request.headers(), started));
     let open = match connection.gate.recorder.begin(begin) {
         Ok(open) => open,
         Err(error) => {
@@ -62,7 +64,8 @@ pub(crate) async fn serve(http: Arc<Http>, request: Request<Incoming>) -> Result
     };
     let upgrading = upgrade::wanted(&request);
     let reading = forward::reading(request.headers());
-    let log = Arc::new(CallLog::new(open, reading, mask, started, Arc::clone(connection)));
+    let about = About { protocol: asked.function.protocol, verdict: decision.verdict, trace };
+    let log = Arc::new(CallLog::new(open, reading, mask, started, Arc::clone(connection), about));
     let response = match permits {
         Some((connect, permit)) => match &*connect {
             Ok(connect) => carry(&http, connect, permit, asked, request, &log).await,
@@ -113,6 +116,7 @@ async fn carry(
     if let Some(protocol) = upgrade_to {
         upgrade::ask(&mut head.headers, protocol);
     }
+    log.trace(&mut head.headers);
     let request = Request::from_parts(head, RequestBody::new(body, Arc::clone(log)));
     let errand = Errand { connection: &http.connection, connect, channel: http.judge.channel(), client: http.version };
     let response = match http.upstream.send(&errand, permit, request).await {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use callgate_audit::{EndFacts, OpenCall};
-use callgate_model::{Direction, Header, Latency, Outcome, Reason};
+use callgate_model::{Direction, Header, Latency, Outcome, Protocol, Reason, Verdict};
 
 use super::coding::Codings;
 use super::forward::Reading;
@@ -14,6 +14,7 @@ use super::tap::Tap;
 use crate::Tally;
 use crate::facts::Connection;
 use crate::masks::CallMask;
+use crate::traces::{Ended, Trace};
 
 /// The open record of a call.
 pub(crate) struct CallLog {
@@ -30,6 +31,15 @@ struct State {
     headers: Vec<Header>,
     masked: u64,
     clock: Clock,
+    about: About,
+}
+
+/// What is told of a call beside its record.
+pub(crate) struct About {
+    pub(crate) protocol: Protocol,
+    pub(crate) verdict: Verdict,
+    /// None: nobody follows it.
+    pub(crate) trace: Option<Box<Trace>>,
 }
 
 /// When the stages of a call were reached.
@@ -46,6 +56,7 @@ impl CallLog {
         mask: CallMask,
         started: Instant,
         connection: Arc<Connection>,
+        about: About,
     ) -> Self {
         connection.call_opened();
         let clock = Clock { started, decided: Instant::now(), headed: None };
@@ -58,6 +69,7 @@ impl CallLog {
             headers: Vec::new(),
             masked: 0,
             clock,
+            about,
         };
         Self { state: Mutex::new(state), mask, connection }
     }
@@ -65,6 +77,13 @@ impl CallLog {
     /// The connection that the call came on.
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// Writes into a request on its way up that it belongs to a trace, where it does.
+    pub(crate) fn trace(&self, headers: &mut http::HeaderMap) {
+        if let Some(trace) = &mut self.state().about.trace {
+            trace.pass_on(headers);
+        }
     }
 
     /// What the masking of this call goes by.
@@ -124,6 +143,13 @@ impl CallLog {
         let Some(mut open) = guard.open.take() else { return };
         guard.request.finish(&mut open, Direction::Request);
         guard.response.finish(&mut open, Direction::Response);
+        let (latency, gate) = (guard.clock.latency(), &self.connection.gate);
+        gate.metrics.call_ended(guard.about.protocol, guard.about.verdict, &latency);
+        if let (Some(trace), Some(traces)) = (guard.about.trace.take(), &gate.traces) {
+            let (status, masked) = (guard.status, guard.masked);
+            let (request_bytes, response_bytes) = (guard.request.bytes(), guard.response.bytes());
+            traces.end(*trace, Ended { outcome, reason, status, masked, request_bytes, response_bytes, latency });
+        }
         open.end(EndFacts {
             outcome,
             reason,
@@ -132,7 +158,7 @@ impl CallLog {
             request_bytes: guard.request.bytes(),
             response_bytes: guard.response.bytes(),
             masked: guard.masked,
-            latency: guard.clock.latency(),
+            latency,
         });
     }
 

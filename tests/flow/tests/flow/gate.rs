@@ -24,7 +24,7 @@ use callgate_model::{
 use callgate_policy::PolicySet;
 use callgate_proto::decode_record;
 use callgate_proxy::{
-    DeclaredServices, Dns, Gate, Ground, Limits, Listener, Masks, Metrics, Names, OwnPorts, Tallies, Unopened,
+    DeclaredServices, Dns, Gate, Ground, Limits, Listener, Masks, Metrics, Names, OwnPorts, Tallies, Traces, Unopened,
     UpstreamTls, Workers,
 };
 use prometheus_client::registry::Registry;
@@ -107,6 +107,8 @@ pub struct GateConfig<'a> {
     pub issuers: &'a [IssuerConfig],
     /// For how long TLS stays unopened once a client refused our certificate, in observe mode.
     pub unopened_for: Duration,
+    /// Makes spans of calls.
+    pub traces: Option<Traces>,
 }
 
 impl<'a> GateConfig<'a> {
@@ -120,6 +122,7 @@ impl<'a> GateConfig<'a> {
             mode: Mode::Enforce,
             issuers: &[],
             unopened_for: Unopened::HOLDS_FOR,
+            traces: None,
         }
     }
 }
@@ -184,6 +187,7 @@ impl FlowGate {
             ),
             own_ports: OwnPorts::default(),
             metrics: Metrics::register(&mut registry),
+            traces: config.traces.clone(),
             tallies: Tallies::default(),
             unopened: Unopened::new(config.unopened_for),
             workers: Workers::start()?,

@@ -12,4 +12,5 @@ mod harness;
 mod hidden;
 mod orders;
 mod rules;
+mod traces;
 mod unopened;
