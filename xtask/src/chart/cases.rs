@@ -49,7 +49,7 @@ const CASES: &[Case] = &[
                 AGENT,
                 "/spec/template/spec/containers/0/securityContext/capabilities",
                 r#"{"drop": ["ALL"], "add": ["BPF", "PERFMON", "NET_ADMIN", "SYS_ADMIN", "SYS_CHROOT", "SYS_PTRACE", "KILL",
-                    "DAC_OVERRIDE", "SYS_RESOURCE"]}"#,
+                    "DAC_OVERRIDE"]}"#,
             ),
             Be(AGENT, "/spec/template/spec/automountServiceAccountToken", "false"),
         ],
