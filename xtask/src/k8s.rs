@@ -10,6 +10,7 @@ mod labels;
 mod lax;
 mod pod;
 mod pods;
+mod policies;
 mod release;
 mod remove;
 mod strict;

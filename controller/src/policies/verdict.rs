@@ -36,6 +36,8 @@ pub fn verdicts(objects: Vec<PolicyObject>, kinds: &[String]) -> Vec<(PolicyObje
 
 fn status(object: &PolicyObject, refused: Option<&Refused>, warnings: &[&Finding]) -> Status {
     let (holds, reason, message) = match refused {
+        // Not empty in any case: an empty text is left out by the client, and the API wants one.
+        None if warnings.is_empty() => ("True", CONDITION.to_owned(), "It holds.".to_owned()),
         None => ("True", CONDITION.to_owned(), told(warnings.iter().copied())),
         Some(refused) => {
             let last = object.status.last_accepted.as_ref().filter(|_| refused.stands_in);

@@ -13,7 +13,6 @@ pub const STEP: Step = Step { name: "policies in the cluster", run };
 
 /// A namespace that has nothing to say to the other one.
 const OTHER: &str = "callgate-xtask-other";
-const EVERYTHING: &str = "permit (principal, action, resource);";
 const NOTHING: &str = "forbid (principal, action, resource);";
 /// From a broken object to the agent's alarm about it.
 const ALARM_WITHIN: Duration = Duration::from_secs(10);
@@ -35,11 +34,13 @@ fn steps(site: &Site<'_>) -> Result<String> {
     pods.label("pod", "client", "callgate.dev/enroll=true")?;
     pods.soon("client", "denied").context("after the label")?;
 
+    // An address counts where it is named.
+    let everything = format!("permit (principal, action, resource in Callgate::Service::\"{}\");", pods.service());
     // Neither permits nor forbids reach out of their namespace.
-    site.cluster.apply(&policy(OTHER, EVERYTHING))?;
+    site.cluster.apply(&policy(OTHER, &everything))?;
     condition(site, OTHER, "True")?;
     pods.expect("client", DENIED, "denied").context("what another namespace permits")?;
-    site.cluster.apply(&policy(NAMESPACE, EVERYTHING))?;
+    site.cluster.apply(&policy(NAMESPACE, &everything))?;
     let permitted_after = pods.soon("client", "answered").context("after its own namespace permits")?;
     site.cluster.apply(&policy(OTHER, NOTHING))?;
     site.cluster.apply(&policy(NAMESPACE, "\npermit (principal"))?;
