@@ -98,7 +98,7 @@ fn descend(mut rest: &[u8], depth: usize, found: &mut Vec<Vec<u8>>) -> Option<()
 fn element<'a>(rest: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
     let tag = *bytes(rest, 1)?.first()?;
     let length = match *bytes(rest, 1)?.first()? {
-        short @ 0..0x80 => usize::from(short),
+        short @ 0..=0x7f => usize::from(short),
         long @ 0x81..=0x84 => {
             let digits = bytes(rest, usize::from(long - 0x80))?;
             digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit))

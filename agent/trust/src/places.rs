@@ -54,6 +54,7 @@ pub(crate) const SEARCHED: &[(&str, Kind)] = &[
     ("/app/venv/lib/python3*/site-packages/PACKAGE", Kind::Pem),
     ("/app/.venv/lib/python3*/site-packages/PACKAGE", Kind::Pem),
     ("/usr/src/app/.venv/lib/python3*/site-packages/PACKAGE", Kind::Pem),
+    // tidy: allow(word): a place in containers.
     ("/root/.local/lib/python3*/site-packages/PACKAGE", Kind::Pem),
     ("/home/*/.local/lib/python3*/site-packages/PACKAGE", Kind::Pem),
     ("/home/*/.venv/lib/python3*/site-packages/PACKAGE", Kind::Pem),
