@@ -8,21 +8,32 @@
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::time::ASN1Time;
 
 /// What precedes a node's name in a URI.
 pub(crate) const NODE: &str = "callgate://node/";
 /// What precedes a reader's.
 pub(crate) const READER: &str = "callgate://reader/";
 
+/// A certificate that ends within this time is warned of, once a day.
+const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3_600);
+
 /// A leaf certificate, as far as it matters here.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Certificate {
     /// End of its validity.
     pub expires: SystemTime,
+    /// How long it is valid in all.
+    life: Duration,
     /// Whom it names, as a client.
     pub client: Client,
+    /// Whether it may sign others.
+    pub(crate) authority: bool,
+    /// DER of its subject's public key.
+    key: Vec<u8>,
 }
 
 /// Whom a client's certificate names, and so what it may do.
@@ -36,7 +47,8 @@ impl Certificate {
     /// Reads a certificate; none if it is not one.
     pub(crate) fn read(der: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = X509Certificate::from_der(der).ok()?;
-        let until = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+        let seconds = |time: ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0);
+        let (from, until) = (seconds(parsed.validity().not_before), seconds(parsed.validity().not_after));
         let expires = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(until))?;
         let (mut names, mut client, mut ours) = (Vec::new(), Client::default(), false);
         // An error is an extension that stands twice: whoever made that must not name anybody.
@@ -54,7 +66,52 @@ impl Certificate {
         if !ours {
             client.nodes = names;
         }
-        Some(Self { expires, client })
+        let key = parsed.public_key().raw.to_vec();
+        let life = Duration::from_secs(until.saturating_sub(from));
+        Some(Self { expires, life, client, authority: parsed.is_ca(), key })
+    }
+
+    /// The first certificate in a text in PEM; none if there is none.
+    #[must_use]
+    pub fn from_pem(pem: &str) -> Option<Self> {
+        Self::read(&CertificateDer::from_pem_slice(pem.as_bytes()).ok()?)
+    }
+
+    /// Whether one of the CAs in `bundle` has signed the first certificate in `pem`. Says nothing of their validity in time.
+    #[must_use]
+    pub fn is_signed_by(pem: &str, bundle: &str) -> bool {
+        let Ok(der) = CertificateDer::from_pem_slice(pem.as_bytes()) else { return false };
+        let Ok((_, leaf)) = X509Certificate::from_der(&der) else { return false };
+        let signs = |ca: CertificateDer<'_>| {
+            let read = X509Certificate::from_der(&ca);
+            read.is_ok_and(|(_, ca)| leaf.verify_signature(Some(ca.public_key())).is_ok())
+        };
+        CertificateDer::pem_slice_iter(bundle.as_bytes()).flatten().any(signs)
+    }
+
+    /// The certificates in a text in PEM, each as a text of its own; what is damaged is left out.
+    #[must_use]
+    pub fn split(pem: &str) -> Vec<String> {
+        const END: &str = "-----END CERTIFICATE-----";
+        let parts = pem.split_inclusive(END).filter(|part| part.ends_with(END));
+        parts.map(|part| format!("{}\n", part.trim_start())).collect()
+    }
+
+    /// When whoever issued it is to be asked for another: when a third of its life is left.
+    #[must_use]
+    pub fn renew_at(&self) -> SystemTime {
+        self.expires - self.life / 3
+    }
+
+    /// Whether it should have been replaced by now: a quarter of its life is left, and less than [`EXPIRY_WARNING`].
+    #[must_use]
+    pub fn ends_soon(&self) -> bool {
+        self.expires <= SystemTime::now() + EXPIRY_WARNING.min(self.life / 4)
+    }
+
+    /// Whether it is about this public key (DER of a SubjectPublicKeyInfo).
+    pub(crate) fn is_of(&self, key: &[u8]) -> bool {
+        self.key == key
     }
 }
 

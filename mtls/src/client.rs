@@ -3,9 +3,9 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
@@ -21,8 +21,8 @@ pub type ClientStream = tokio_rustls::client::TlsStream<TcpStream>;
 #[derive(Clone)]
 pub struct ClientTls {
     rotation: Arc<Rotation<ClientConfig>>,
-    /// End of the collector's certificate at the latest handshake; 0 before the first. Unit: seconds since the epoch.
-    collector: Arc<AtomicU64>,
+    /// The collector's certificate at the latest handshake.
+    collector: Arc<ArcSwapOption<Certificate>>,
     connection_max: Duration,
 }
 
@@ -37,6 +37,15 @@ impl ClientTls {
     pub fn open(files: &TlsFiles, connection_max: Duration) -> Result<Self, TlsError> {
         let rotation = Arc::new(Rotation::open(files, config::client)?);
         Ok(Self { rotation, collector: Arc::default(), connection_max })
+    }
+
+    /// The same with files that may be still to come, as those that a cluster issues: until then nothing connects.
+    ///
+    /// Must be called within a tokio runtime.
+    #[must_use]
+    pub fn await_files(files: &TlsFiles, connection_max: Duration) -> Self {
+        let rotation = Arc::new(Rotation::await_files(files, config::client));
+        Self { rotation, collector: Arc::default(), connection_max }
     }
 
     /// Reads `files` once, and gives the client's certificate: for checks.
@@ -57,7 +66,7 @@ impl ClientTls {
     /// # Cancel safety
     /// Dropping it closes the connection.
     pub async fn connect(&self, endpoint: &TlsEndpoint) -> io::Result<ClientStream> {
-        let config = self.rotation.current();
+        let config = self.rotation.current().ok_or_else(|| io::Error::other("there are no certificates yet"))?;
         #[expect(clippy::disallowed_methods, reason = "the agent's own connection, not a workload's")]
         let stream = TcpStream::connect((endpoint.host(), endpoint.port())).await?;
         stream.set_nodelay(true)?;
@@ -67,9 +76,8 @@ impl ClientTls {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it does not speak HTTP/2"));
         }
         let leaf = session.peer_certificates().and_then(|chain| chain.first()).and_then(Certificate::read);
-        if let Some(leaf) = leaf {
-            let expires = leaf.expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            self.collector.store(expires.as_secs(), Ordering::Relaxed);
+        if leaf.is_some() {
+            self.collector.store(leaf.map(Arc::new));
         }
         Ok(stream)
     }
@@ -95,11 +103,10 @@ impl ClientTls {
         self.rotation.condition()
     }
 
-    /// End of the collector's certificate, as it was shown last.
+    /// The collector's certificate, as it was shown last.
     #[must_use]
-    pub fn collector_expires(&self) -> Option<SystemTime> {
-        let seconds = self.collector.load(Ordering::Relaxed);
-        (seconds > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+    pub fn collector_certificate(&self) -> Option<Arc<Certificate>> {
+        self.collector.load_full()
     }
 
     /// Longest life of a connection.

@@ -47,8 +47,17 @@ pub enum TlsError {
     #[error("`{0}` is no address of a collector: expected `https://HOST:PORT`")]
     Address(String),
     /// A name that no certificate is made for.
-    #[error("`{0}` is no name for a certificate: 1 to 64 of `a-z A-Z 0-9 . _ -` (a collector's may be an address)")]
+    #[error("`{0}` is no name for a certificate: 1 to 240 of `a-z A-Z 0-9 . _ -` (a collector's may be an address)")]
     Name(String),
+    /// A CA's key without its certificate.
+    #[error("there is a key and no `{0}`: a CA is made where neither is")]
+    Missing(PathBuf),
+    /// What should be a CA is none.
+    #[error("no certificate authority: {0}")]
+    Authority(String),
+    /// A request for a certificate that is not followed.
+    #[error("the request is not signed: {0}")]
+    Request(String),
     /// A file cannot be written.
     #[error("cannot write `{path}`: {source}")]
     Write {

@@ -1,25 +1,21 @@
 //! Makes certificates: for first steps and for tests. No certificate authority for years: keys lie in one directory.
 
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
-};
+use rcgen::SanType;
 
 use crate::certificate::{NODE, READER};
-use crate::{TlsError, TlsFiles};
+use crate::{Authority, TlsError, TlsFiles};
 
 /// Life of a CA made here.
 const CA_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
-/// A certificate is valid from this long ago, for clocks that are behind.
-const BACKDATED: Duration = Duration::from_secs(3_600);
-/// Longest name. Source: the longest common name in a certificate (RFC 5280, appendix A).
-const NAME_MAX: usize = 64;
+/// Longest name. Source: a name in the DNS has up to 253 characters; with its ending it must be the name of a file.
+const NAME_MAX: usize = 240;
 
 /// Whom a certificate is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,7 +31,7 @@ pub enum Role {
 /// A CA in a directory: `ca.pem` and `ca.key`.
 pub struct Issuing {
     directory: PathBuf,
-    issuer: Issuer<'static, KeyPair>,
+    authority: Authority,
 }
 
 impl Issuing {
@@ -48,22 +44,20 @@ impl Issuing {
         let (cert, key) = (directory.join("ca.pem"), directory.join("ca.key"));
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
         made.map_err(|source| TlsError::Write { path: directory.into(), source })?;
-        let pair = match std::fs::read_to_string(&key) {
-            Ok(pem) => {
-                KeyPair::from_pem(&pem).map_err(|_| TlsError::Malformed { path: key.clone(), what: "private key" })?
+        let authority = match read(&key)? {
+            Some(pair) => {
+                let there = read(&cert)?.ok_or_else(|| TlsError::Missing(cert.clone()))?;
+                Authority::from_pem(&there, &pair)?
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let pair = KeyPair::generate()?;
-                write(&key, &pair.serialize_pem(), 0o600)?;
-                pair
+            None => {
+                let made = Authority::make("Callgate collector CA", CA_LIFE)?;
+                // The key last: who finds it finds the certificate, too.
+                write(&cert, made.pem(), 0o644)?;
+                write(&key, &made.key_pem(), 0o600)?;
+                made
             }
-            Err(source) => return Err(TlsError::Read { path: key, source }),
         };
-        let params = ca_params();
-        if !cert.exists() {
-            write(&cert, &params.self_signed(&pair)?.pem(), 0o644)?;
-        }
-        Ok(Self { directory: directory.into(), issuer: Issuer::new(params, pair) })
+        Ok(Self { directory: directory.into(), authority })
     }
 
     /// Makes a certificate with a new key, valid for `life` from now; files of the same name are replaced.
@@ -83,29 +77,17 @@ impl Issuing {
     /// As [`Issuing::issue`].
     pub fn issue_until(&self, role: &Role, until: SystemTime) -> Result<TlsFiles, TlsError> {
         let stem = role.stem()?;
-        let pair = KeyPair::generate()?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, stem.clone());
-        params.use_authority_key_identifier_extension = true;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.not_before = (until.min(SystemTime::now()) - BACKDATED).into();
-        params.not_after = until.into();
-        params.extended_key_usages = vec![match role {
-            Role::Collector(_) => ExtendedKeyUsagePurpose::ServerAuth,
-            Role::Node(_) | Role::Reader(_) => ExtendedKeyUsagePurpose::ClientAuth,
-        }];
-        params.subject_alt_names = role.names()?;
-        let made = params.signed_by(&pair, &self.issuer)?;
+        let issued = self.authority.issue(role, until)?;
         let file = |suffix: &str| self.directory.join(format!("{stem}.{suffix}"));
         let files = TlsFiles { ca: self.directory.join("ca.pem"), cert: file("pem"), key: file("key") };
-        write(&files.key, &pair.serialize_pem(), 0o600)?;
-        write(&files.cert, &made.pem(), 0o644)?;
+        write(&files.key, &issued.key, 0o600)?;
+        write(&files.cert, &issued.cert, 0o644)?;
         Ok(files)
     }
 }
 
 impl Role {
-    fn stem(&self) -> Result<String, TlsError> {
+    pub(crate) fn stem(&self) -> Result<String, TlsError> {
         Ok(match self {
             Self::Collector(_) => "collector".into(),
             Self::Node(name) => format!("node-{}", fit(name)?),
@@ -113,12 +95,23 @@ impl Role {
         })
     }
 
-    fn names(&self) -> Result<Vec<SanType>, TlsError> {
+    pub(crate) fn names(&self) -> Result<Vec<SanType>, TlsError> {
         let uri = |prefix: &str, name: &str| Ok(vec![SanType::URI(format!("{prefix}{name}").try_into()?)]);
         match self {
             Self::Collector(names) => names.iter().map(|name| host(name)).collect(),
             Self::Node(name) => uri(NODE, name),
             Self::Reader(name) => uri(READER, name),
+        }
+    }
+}
+
+/// Whom it names, a name after the other: `node/NAME`.
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Collector(names) => write!(f, "collector {}", names.join(" ")),
+            Self::Node(name) => write!(f, "node/{name}"),
+            Self::Reader(name) => write!(f, "reader/{name}"),
         }
     }
 }
@@ -138,18 +131,20 @@ fn fit(name: &str) -> Result<&str, TlsError> {
     fits.then_some(name).ok_or_else(|| TlsError::Name(name.into()))
 }
 
-fn ca_params() -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "Callgate collector CA");
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.not_before = (SystemTime::now() - BACKDATED).into();
-    params.not_after = (SystemTime::now() + CA_LIFE).into();
-    params
+/// The text of a file, if there is one.
+fn read(path: &Path) -> Result<Option<String>, TlsError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(TlsError::Read { path: path.into(), source }),
+    }
 }
 
 /// Writes beside the place and renames, so that no reader ever sees half a file.
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
+///
+/// # Errors
+/// [`TlsError`] if the file cannot be written.
+pub fn write(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = PathBuf::from(beside);

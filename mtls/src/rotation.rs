@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -15,14 +15,11 @@ use crate::{Certificate, TlsError, TlsFiles};
 const LOOK: Duration = Duration::from_secs(1);
 /// Looks in a row that must fail before it is a fault: certificate and key are two files, and one is written first.
 const FAULT_LOOKS: u32 = 2;
-/// A certificate that ends within this time is warned of, once a day.
-pub const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3_600);
-
 /// How one side's certificates are.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Condition {
-    /// The one that is shown to the other side.
-    pub certificate: Certificate,
+    /// The one that is shown to the other side; none where the files are still to come.
+    pub certificate: Option<Certificate>,
     /// Why what is in the files now is not used; the last good ones are.
     pub fault: Option<String>,
     /// How often changed files were taken.
@@ -34,7 +31,7 @@ pub(crate) type Build<C> = fn(&TlsFiles, &Material) -> Result<C, TlsError>;
 
 /// A configuration that follows its files. Stops when it is dropped.
 pub(crate) struct Rotation<C> {
-    current: Arc<ArcSwap<C>>,
+    current: Arc<ArcSwapOption<C>>,
     condition: watch::Receiver<Condition>,
     _looking: DropGuard,
 }
@@ -44,25 +41,38 @@ impl<C: Send + Sync + 'static> Rotation<C> {
     pub(crate) fn open(files: &TlsFiles, build: Build<C>) -> Result<Self, TlsError> {
         let contents = files.contents()?;
         let material = files.material(&contents)?;
-        let current = Arc::new(ArcSwap::from_pointee(build(files, &material)?));
-        let first = Condition { certificate: material.leaf, fault: None, reloads: 0 };
-        let (sender, condition) = watch::channel(first);
+        let config = build(files, &material)?;
+        Ok(Self::follow(files, build, Some((config, material.leaf, contents.digest))))
+    }
+
+    /// The same for files that may be still to come: what cannot be used now is none.
+    pub(crate) fn await_files(files: &TlsFiles, build: Build<C>) -> Self {
+        Self::open(files, build).unwrap_or_else(|_| Self::follow(files, build, None))
+    }
+
+    fn follow(files: &TlsFiles, build: Build<C>, first: Option<(C, Certificate, Vec<u8>)>) -> Self {
+        let (config, certificate, good) = match first {
+            Some((config, certificate, digest)) => (Some(Arc::new(config)), Some(certificate), digest),
+            None => (None, None, Vec::new()),
+        };
+        let current = Arc::new(ArcSwapOption::new(config));
+        let (sender, condition) = watch::channel(Condition { certificate, fault: None, reloads: 0 });
         let look = Look {
             files: files.clone(),
             build,
             current: Arc::clone(&current),
             condition: sender,
-            good: contents.digest,
+            good,
             failures: 0,
             warned: None,
         };
         let stop = CancellationToken::new();
         tokio::spawn(look.follow(stop.clone()));
-        Ok(Self { current, condition, _looking: stop.drop_guard() })
+        Self { current, condition, _looking: stop.drop_guard() }
     }
 
-    /// What a new connection uses.
-    pub(crate) fn current(&self) -> Arc<C> {
+    /// What a new connection uses, if there is something.
+    pub(crate) fn current(&self) -> Option<Arc<C>> {
         self.current.load_full()
     }
 
@@ -74,7 +84,7 @@ impl<C: Send + Sync + 'static> Rotation<C> {
 struct Look<C> {
     files: TlsFiles,
     build: Build<C>,
-    current: Arc<ArcSwap<C>>,
+    current: Arc<ArcSwapOption<C>>,
     condition: watch::Sender<Condition>,
     /// Digest of what is in use.
     good: Vec<u8>,
@@ -112,9 +122,9 @@ impl<C: Send + Sync + 'static> Look<C> {
                 self.condition.send_if_modified(|condition| {
                     let changed = taken.is_some() || condition.fault.is_some();
                     condition.fault = None;
-                    if let Some(certificate) = taken {
+                    if taken.is_some() {
                         tracing::info!(cert = %self.files.cert.display(), "changed certificates are in use");
-                        condition.certificate = certificate;
+                        condition.certificate = taken;
                         condition.reloads += 1;
                     }
                     changed
@@ -140,15 +150,15 @@ impl<C: Send + Sync + 'static> Look<C> {
             return Ok(None);
         }
         let material = self.files.material(&contents)?;
-        self.current.store(Arc::new((self.build)(&self.files, &material)?));
+        self.current.store(Some(Arc::new((self.build)(&self.files, &material)?)));
         self.good = contents.digest;
         Ok(Some(material.leaf))
     }
 
     fn warn(&mut self) {
-        let expires = self.condition.borrow().certificate.expires;
-        let days = days_until(expires);
-        if expires > SystemTime::now() + EXPIRY_WARNING {
+        let Some(certificate) = self.condition.borrow().certificate.clone() else { return };
+        let days = days_until(certificate.expires);
+        if !certificate.ends_soon() {
             self.warned = None;
         } else if self.warned != Some(days) {
             self.warned = Some(days);

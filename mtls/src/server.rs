@@ -75,7 +75,8 @@ impl ServerTls {
     /// # Cancel safety
     /// Dropping it closes the connection.
     pub async fn accept(&self, stream: TcpStream) -> Result<(ServerStream, Client), HandshakeError> {
-        let acceptor = TlsAcceptor::from(self.rotation.current());
+        let config = self.rotation.current().ok_or_else(|| io::Error::other("there are no certificates"))?;
+        let acceptor = TlsAcceptor::from(config);
         let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
         let stream = stream.map_err(|_| HandshakeError::Slow)??;
         let (_, session) = stream.get_ref();

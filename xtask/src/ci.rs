@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::steps::Steps;
-use crate::{exec, paths, setup, test, tidy};
+use crate::{chart, exec, paths, setup, test, tidy};
 
 /// The advisory database is a git repository of a few MB.
 const FETCH_WITHIN: Duration = Duration::from_secs(60);
@@ -22,6 +22,7 @@ pub fn main() -> Result<()> {
     steps.run("fmt", || exec::run(exec::cargo().current_dir(&repository).args(["fmt", "--all", "--check"])))?;
     setup::run(&mut steps)?;
     steps.run("tidy", || tidy::check(&repository))?;
+    chart::check(&mut steps)?;
     setup::cargo_deny(&mut steps)?;
     deny(&mut steps, &repository)?;
     steps.run("clippy", || {

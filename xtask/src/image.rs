@@ -53,18 +53,26 @@ pub const AGENT: Image = Image {
     folders: STATE,
 };
 
+/// This one too, for `kubectl exec … -- callgate audit search`: it reads the store beside it.
 const COLLECTOR: Image = Image {
     name: "callgate-collector",
-    programs: &[("callgate-collector", "callgate-collector")],
+    programs: &[("callgate-collector", "callgate-collector"), ("callgate", "callgate")],
     user: NONROOT,
     folders: STATE,
+};
+
+const CONTROLLER: Image = Image {
+    name: "callgate-controller",
+    programs: &[("callgate-controller", "callgate-controller")],
+    user: NONROOT,
+    folders: &[],
 };
 
 /// For a reader of records, who needs nothing but a way to the collector.
 const CLI: Image = Image { name: "callgate", programs: &[("callgate", "callgate")], user: NONROOT, folders: &[] };
 
 /// All images; a new one is a line.
-pub const IMAGES: [&Image; 3] = [&AGENT, &COLLECTOR, &CLI];
+pub const IMAGES: [&Image; 4] = [&AGENT, &COLLECTOR, &CONTROLLER, &CLI];
 
 /// Options of `cargo xtask image`.
 #[derive(Args)]
@@ -134,6 +142,25 @@ pub fn run(options: &Options, steps: &mut Steps) -> Result<Vec<Built>> {
         all.push(Built { name: image.name, reference, archive });
     }
     Ok(all)
+}
+
+/// An image for tests, of programs that are there already, which trusts `ca` (PEM) beside the public CAs.
+pub fn of_programs(name: &'static str, programs: &[&Path], ca: &str, out: &Path) -> Result<Built> {
+    let image = Image { name, programs: &[], user: ROOT, folders: &[] };
+    let mut tree = Tree::default();
+    base::fill(&mut tree)?;
+    let mut roots = tree.bytes(base::BUNDLE).context("no CA roots")?.to_vec();
+    roots.extend(ca.as_bytes());
+    tree.file(base::BUNDLE, 0o644, roots);
+    for program in programs {
+        libraries::add(program, &mut tree)?;
+        let name = program.file_name().and_then(|name| name.to_str()).context("a program has a name")?;
+        tree.file(&format!("usr/bin/{name}"), 0o755, fs::read(program)?);
+    }
+    let reference = format!("localhost/{name}:1");
+    let archive = out.join(format!("{name}.tar"));
+    fs::write(&archive, archive::of(&image, &tree, &reference, &Origin::of(&paths::repository()?)?)?)?;
+    Ok(Built { name, reference, archive })
 }
 
 struct Parts {

@@ -2,25 +2,34 @@
 //!
 //! Where no cluster can be had it fails: nothing passes unseen. A new step is a file of `k8s/` and a line in [`STEPS`].
 
-mod agent;
+mod clients;
 mod cluster;
 mod doctor;
+mod install;
 mod labels;
+mod lax;
 mod pod;
 mod pods;
+mod release;
+mod remove;
 mod strict;
+mod upgrade;
 mod version;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use crate::chart::Renderer;
 use crate::image::{self, Profile};
 use crate::steps::Steps;
 use crate::{paths, setup};
+use clients::Clients;
 use cluster::Cluster;
+use release::Release;
 
 /// What is done in the cluster, in this order.
-const STEPS: &[Step] = &[version::STEP, doctor::STEP, labels::STEP, strict::STEP];
+const STEPS: &[Step] =
+    &[version::STEP, doctor::STEP, install::STEP, labels::STEP, lax::STEP, upgrade::STEP, strict::STEP, remove::STEP];
 
 /// One of them.
 struct Step {
@@ -45,6 +54,9 @@ pub struct Options {
     /// `kind load image-archive`; `true` where they have it already.
     #[arg(long, value_name = "COMMAND")]
     load: Option<String>,
+    /// A value of the chart, KEY=VALUE; for instance `agent.cgroupRoot=kubepods` where kubelet's driver is cgroupfs
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Leave what was started, to look at it.
     #[arg(long, conflicts_with = "down")]
     keep: bool,
@@ -57,6 +69,8 @@ pub struct Options {
 struct Site<'a> {
     cluster: &'a Cluster,
     images: Vec<image::Built>,
+    release: Release<'a>,
+    clients: Clients,
 }
 
 impl Site<'_> {
@@ -88,12 +102,27 @@ pub fn main(options: &Options) -> Result<()> {
 }
 
 fn go(options: &Options, cluster: &Cluster, steps: &mut Steps) -> Result<()> {
+    let repository = paths::repository()?;
     let images = image::run(&image::Options::of(options.profile, &options.prefix), steps)?;
-    steps.run("images to the nodes", || images.iter().try_for_each(|built| cluster.load(&built.archive)))?;
-    let site = Site { cluster, images };
-    for step in STEPS {
+    setup::chart(steps)?;
+    let renderer = steps.run("the chart's renderer", || Renderer::build(&repository))?;
+    let clients = steps.run("image of the pods", || clients::make(&repository))?;
+    let archives = images.iter().chain([&clients.built]);
+    steps.run("images to the nodes", || archives.map(|built| &built.archive).try_for_each(|it| cluster.load(it)))?;
+    let release = Release::new(cluster, renderer, &images, &clients.ca, options)?;
+    release.delete()?;
+    let site = Site { cluster, images, release, clients };
+    let result = STEPS.iter().try_for_each(|step| {
         let said = steps.run(step.name, || (step.run)(&site))?;
         steps.note(said);
+        Ok(())
+    });
+    if result.is_err() {
+        site.release.tell();
+        if !options.keep {
+            // What failed first is told.
+            let _ = site.release.remove();
+        }
     }
-    Ok(())
+    result
 }

@@ -4,6 +4,7 @@
 
 mod bench;
 mod bypass;
+mod chart;
 mod ci;
 mod demo;
 mod exec;
@@ -46,6 +47,8 @@ enum Task {
     Bypass(bypass::Options),
     /// Make container images of the agent, the collector and the command line, without a registry.
     Image(image::Options),
+    /// Render the chart of `deploy/kubernetes` into its folder `rendered`, and check it.
+    Chart(chart::Options),
     /// Try the units of `deploy/systemd` under a real systemd, in namespaces of its own.
     Host,
     /// Try Callgate in a real Kubernetes: the cluster of KUBECONFIG, else one that is made on this machine.
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::main(&options),
         Task::Bypass(options) => bypass::main(&options),
         Task::Image(options) => image::main(&options),
+        Task::Chart(options) => chart::main(&options),
         Task::Host => host::main(),
         Task::K8s(options) => k8s::main(&options),
     };

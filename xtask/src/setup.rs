@@ -48,3 +48,10 @@ pub fn cargo_deny(steps: &mut Steps) -> Result<()> {
     steps.note(said);
     Ok(())
 }
+
+/// Installs what renders the chart, which only `ci`, `chart` and `k8s` need.
+pub fn chart(steps: &mut Steps) -> Result<()> {
+    let said = steps.run("Debian packages for the chart", packages::install_for_chart)?;
+    steps.note(said);
+    Ok(())
+}

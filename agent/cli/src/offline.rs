@@ -29,6 +29,8 @@ pub fn unenroll(config: Option<&Path>, path: &Path, gone: &anyhow::Error) -> Res
         callgate_redirect::end_enrolment(&config.bpffs, AGENT, enrolment.cgroup)
             .with_context(|| format!("`{}` is still enrolled", path.display()))?;
         enrolment.remove(&config.state_dir)?;
+        callgate_daemon::take_trust_back(&directory)
+            .with_context(|| format!("mounts over CA files of `{}` stay", path.display()))?;
         enrolment_was_found |= enrolment.found;
         ended = true;
     }

@@ -3,7 +3,8 @@
 //! Wiring only. Started by `callgate-agent` for a host, and in process by `callgate run` for one command.
 //! What it enrols is in [`enrolling`] and [`following`], where it listens in [`spaces`], what the warden does for it in
 //! [`warding`], how it keeps the kernel programs in place in [`attesting`], what it says of capabilities in [`capable`],
-//! how it says that it is well in [`health`] and [`status`], and what that takes in [`ready`].
+//! how it says that it is well in [`health`] and [`status`], what that takes in [`ready`], and how containers come to trust
+//! our CA in [`trusting`].
 
 mod attesting;
 mod capable;
@@ -17,6 +18,7 @@ mod published;
 mod ready;
 mod spaces;
 mod status;
+mod trusting;
 mod wanted;
 mod warding;
 
@@ -65,6 +67,8 @@ use following::Found;
 use past::WentPast;
 use ready::InPlace;
 use spaces::Spaces;
+use trusting::Trusting;
+pub use trusting::take_trust_back;
 use wanted::Wanted;
 
 /// How often the users of workloads are looked up, so that files which they can write are not reloaded.
@@ -128,6 +132,7 @@ pub struct Agent {
     found: Mutex<Found>,
     /// None: the configuration names no cluster.
     joined: Option<Joined>,
+    trusting: Trusting,
     stopping: CancellationToken,
     metrics_address: Option<SocketAddr>,
     metrics_listener: Option<OwnedFd>,
@@ -167,6 +172,7 @@ impl Agent {
             config.traces.as_ref().map(|traces| Exporter::start(&config, traces, &mut registry)).transpose()?;
         let (exporter, traces) = exporting.unzip();
         let joined = Joined::new(&config).await?;
+        let trusting = Trusting::new(&authority, &config.runtime_dir)?;
         let issuers = Arc::new(Issuers::new(&config.issuer).context("in the config: `[[issuer]]`")?);
         let gate = Arc::new(Gate {
             ground: Arc::clone(&ground) as Arc<dyn callgate_proxy::Ground>,
@@ -234,6 +240,7 @@ impl Agent {
             slot,
             found: Mutex::default(),
             joined,
+            trusting,
             stopping,
             metrics_address,
             metrics_listener: metrics_listener
@@ -250,6 +257,7 @@ impl Agent {
         // What is enrolled is known again before the first connection is accepted: none is turned away as unknown.
         agent.resume()?;
         agent.follow_cluster();
+        agent.keep_certificate();
         agent.know_pods().await;
         agent.accept();
         agent.redirect.beat()?;
@@ -391,6 +399,7 @@ impl Agent {
                 }
             });
         }
+        self.deliver_trust()?;
         let agent = Arc::clone(self);
         tokio::spawn(async move { agent.watch_policies().await });
         tokio::spawn(Arc::clone(self).look_after());

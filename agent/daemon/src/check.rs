@@ -62,15 +62,18 @@ fn check_certificates(config: &Config, endpoint: &Endpoint) -> Result<()> {
     if !matches!(endpoint, Endpoint::Tls(_)) {
         return Ok(());
     }
-    let Some(tls) = &config.collector_tls else {
+    let (Some(tls), Some(files)) = (&config.collector_tls, config.collector_files()) else {
         bail!("`collector`: `{endpoint}` takes certificates: configure `[collector_tls]`");
     };
-    let certificate = ClientTls::check(&tls.files()).context("`[collector_tls]`")?;
+    if tls.signer.is_some() {
+        return Ok(());
+    }
+    let certificate = ClientTls::check(&files).context("`[collector_tls]`")?;
     let node = config.node_name();
     if !certificate.client.is_node(&node) {
         bail!(
             "`[collector_tls]`: the certificate in `{}` names {:?} and not this node, `node/{node}`: the collector would refuse its records",
-            tls.cert.display(),
+            files.cert.display(),
             certificate.client.names()
         );
     }

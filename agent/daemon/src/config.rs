@@ -1,5 +1,6 @@
 //! The agent's configuration: one TOML file, every key with its unit and default; an unknown key is an error.
 
+mod collector;
 mod dns;
 mod enroll;
 mod kubernetes;
@@ -13,9 +14,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use callgate_identity::callers::IssuerConfig;
 use callgate_mask::Detectors;
-use callgate_uplink::{ClientTls, Endpoint, Route, TlsFiles};
 use serde::Deserialize;
 
+pub use collector::CollectorTls;
 pub use dns::DnsConfig;
 pub use enroll::{EnrollEntry, What};
 pub use kubernetes::KubernetesConfig;
@@ -103,33 +104,6 @@ pub struct Unfit(String);
 impl std::fmt::Display for Unfit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// Our certificates towards the collector.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CollectorTls {
-    /// CAs that vouch for the collector, PEM.
-    pub ca: PathBuf,
-    /// Our certificate, which names this node, and what leads to the CA, PEM.
-    pub cert: PathBuf,
-    /// Its key, PEM.
-    pub key: PathBuf,
-    /// Longest life of a connection; then it is made, and certificates are verified, anew. Unit: seconds.
-    #[serde(default = "connection_max_s")]
-    pub connection_max_s: u64,
-}
-
-fn connection_max_s() -> u64 {
-    900
-}
-
-impl CollectorTls {
-    /// The files.
-    #[must_use]
-    pub fn files(&self) -> TlsFiles {
-        TlsFiles { ca: self.ca.clone(), cert: self.cert.clone(), key: self.key.clone() }
     }
 }
 
@@ -266,11 +240,7 @@ impl Config {
         if !(1..=65_536).contains(&config.arguments_max_kib) {
             bail!("`arguments_max_kib` is {}: 1 to 65536 can be held back for policy", config.arguments_max_kib);
         }
-        if let Some(tls) = &config.collector_tls
-            && !(10..=86_400).contains(&tls.connection_max_s)
-        {
-            bail!("`connection_max_s` is {}, expected 10 to 86400", tls.connection_max_s);
-        }
+        config.check_collector_tls()?;
         if let Some(traces) = &config.traces {
             traces.check()?;
         }
@@ -315,23 +285,6 @@ impl Config {
         let fit: String =
             name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
         if fit.is_empty() { "node".into() } else { fit }
-    }
-
-    /// The way to the collector, if there is one. Must be called within a tokio runtime.
-    ///
-    /// # Errors
-    /// If the address is none, takes certificates that are not configured, or those cannot be used.
-    pub fn route(&self) -> Result<Option<Route>> {
-        let Some(collector) = &self.collector else { return Ok(None) };
-        let endpoint: Endpoint = collector.parse().context("`collector`")?;
-        let tls = match (&endpoint, &self.collector_tls) {
-            (Endpoint::Tls(_), Some(tls)) => {
-                let max = Duration::from_secs(tls.connection_max_s);
-                Some(ClientTls::open(&tls.files(), max).context("`[collector_tls]`")?)
-            }
-            _ => None,
-        };
-        Ok(Some(Route::new(endpoint, tls).context("`collector`")?))
     }
 }
 

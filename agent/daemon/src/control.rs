@@ -157,6 +157,7 @@ impl Service {
             } as i32,
             session: workload.session.map(|session| session.0.as_bytes().to_vec()).unwrap_or_default(),
             weakened: workload.weakened.clone(),
+            trust: self.agent.trust_of(workload),
             connections: tally.open.load(std::sync::atomic::Ordering::Relaxed),
             calls: tally.calls.load(std::sync::atomic::Ordering::Relaxed),
         }

@@ -7,11 +7,13 @@ mod agent;
 mod alarms;
 mod check;
 mod config;
+mod container;
 pub mod control;
 mod descriptors;
 mod ground;
 pub mod handover;
 mod heartbeat;
+pub mod idle;
 mod kernel_events;
 pub mod logging;
 mod memory;
@@ -21,13 +23,14 @@ pub mod policy_source;
 mod spool;
 mod traces;
 
-pub use agent::{Agent, Setup};
+pub use agent::{Agent, Setup, take_trust_back};
 pub use callgate_proxy::Tally;
 pub use check::check;
 pub use config::{
     AGENT_CONFIG, CONFIG_DIR, CollectorTls, Config, Level, OlderSockets, RUNTIME_DIR, STATE_DIR, TracesConfig, Unfit,
     What,
 };
+pub use container::see_the_nodes_cgroups;
 pub use descriptors::make_room;
 pub use memory::{forbid_core_dumps, keep_memory_private};
 pub use policy_source::Policies;

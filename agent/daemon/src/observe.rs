@@ -5,9 +5,11 @@
 use std::net::{SocketAddr, TcpListener as Inherited};
 
 use anyhow::Result;
+use callgate_redirect::NetnsRef;
 use tokio::net::TcpListener;
 
-/// Listens at `address`, or goes on with the listener of the agent before where it has that address.
+/// Listens at `address`, or goes on with the listener of the agent before where it has that address in our network
+/// namespace: an agent in another pod has its own.
 ///
 /// # Errors
 /// If the address cannot be bound.
@@ -17,6 +19,7 @@ pub async fn listen(address: Option<SocketAddr>, before: Option<Inherited>) -> R
         && before
             .local_addr()
             .is_ok_and(|bound| bound == address || (address.port() == 0 && bound.ip() == address.ip()))
+        && NetnsRef::current()?.holds(&before)?
     {
         return Ok(Some(TcpListener::from_std(before)?));
     }

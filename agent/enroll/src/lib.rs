@@ -21,6 +21,7 @@ mod roster;
 mod rule;
 mod state;
 mod sweep;
+mod trust;
 mod unit;
 mod watch;
 
@@ -35,5 +36,6 @@ pub use roster::Roster;
 pub use rule::{Class, Rule, Source};
 pub use state::Enrolment;
 pub use sweep::{Stale, sweep};
+pub use trust::{TRUST, Trust};
 pub use unit::{UnitError, UnitName};
 pub use watch::{Change, TreeWatch};

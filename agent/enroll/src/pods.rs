@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use callgate_model::{FailMode, Mode, Placement, Pod};
 
 use crate::rule::Class;
+use crate::trust::{TRUST, Trust, WORDS};
 
 /// Label of a pod or its namespace: `true`, `observe` or `false`. The pod's own counts before its namespace's.
 pub const ENROLL: &str = "callgate.dev/enroll";
@@ -44,6 +45,8 @@ pub struct Seen {
     pub service_account: String,
     /// Labels.
     pub labels: Labels,
+    /// How admission delivered trust, as an annotation says; empty: it did not.
+    pub admitted_by: String,
     /// Name and image of each container that runs or ran, by its id.
     pub containers: BTreeMap<String, (String, String)>,
 }
@@ -157,7 +160,15 @@ impl Pods {
         let Some(namespace) = namespaces.get(&pod.namespace) else { return Some(Class::Undecided) };
         let Some(mode) = mode(&pod.labels, namespace) else { return Some(Class::Exempt) };
         let id = format!("k8s/{}/{}", pod.namespace, pod.service_account);
-        Some(Class::Enrolled { id, mode, fail: fail(&pod.labels, namespace) })
+        let trust = Trust::of_labels(&pod.labels, namespace);
+        Some(Class::Enrolled { id, mode, fail: fail(&pod.labels, namespace), trust })
+    }
+
+    /// How admission delivered trust to the pod whose cgroup is at `path`, as the pod says; none if it did not.
+    #[must_use]
+    pub fn admitted_at(&self, path: &Path) -> Option<String> {
+        let pod = Arc::clone(self.known().pod(&own_uid(path)?)?);
+        Some(pod.admitted_by.clone()).filter(|by| !by.is_empty())
     }
 
     /// What is known of the pod and the container that a process's cgroup names.
@@ -205,7 +216,7 @@ impl Seen {
     /// Whether whatever it is for `other` it is for this one.
     fn is_classified_as(&self, other: &Self) -> bool {
         let said = |pod: &Self| {
-            let Self { uid, manifest_hash, namespace, service_account, labels, name: _, containers: _ } = pod.clone();
+            let Self { uid, manifest_hash, namespace, service_account, labels, .. } = pod.clone();
             (uid, manifest_hash, namespace, service_account, labels)
         };
         said(self) == said(other)
@@ -268,7 +279,9 @@ fn misread(labels: &Labels) -> Option<String> {
         let value = labels.get(key).filter(|value| !words.contains(&value.as_str()))?;
         Some(format!("label `{key}` is `{value}`, not one of `{}`", words.join("`, `")))
     };
-    wrong(ENROLL, &["true", "observe", "false"]).or_else(|| wrong(FAIL, &["closed", "open", "observe"]))
+    wrong(ENROLL, &["true", "observe", "false"])
+        .or_else(|| wrong(FAIL, &["closed", "open", "observe"]))
+        .or_else(|| wrong(TRUST, WORDS))
 }
 
 #[cfg(test)]
@@ -290,6 +303,7 @@ mod tests {
             name: "web-0".into(),
             service_account: "web".into(),
             labels: labels(own),
+            admitted_by: "webhook".into(),
             containers: BTreeMap::from([(CONTAINER.to_owned(), ("app".to_owned(), "shop/web:7".to_owned()))]),
         }
     }
@@ -302,7 +316,7 @@ mod tests {
     }
 
     fn enrolled(mode: Mode, fail: FailMode) -> Class {
-        Class::Enrolled { id: "k8s/shop/web".into(), mode, fail }
+        Class::Enrolled { id: "k8s/shop/web".into(), mode, fail, trust: Trust::Both }
     }
 
     fn at(uid: &str) -> String {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use callgate_model::{FailMode, Mode, WorkloadName};
 
-use crate::{Containers, EnrollError, NameTemplate, Pattern, Pods, UnitName};
+use crate::{Containers, EnrollError, NameTemplate, Pattern, Pods, Trust, UnitName};
 
 /// One entry of the configuration.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct Rule {
     pub mode: Mode,
     /// What holds while no agent is alive.
     pub fail: FailMode,
+    /// How it comes to trust the node's CA.
+    pub trust: Trust,
 }
 
 /// Where enrolments come from. A new kind is a file, a variant and its key in the configuration.
@@ -44,6 +46,8 @@ pub enum Class {
         mode: Mode,
         /// What holds while no agent is alive.
         fail: FailMode,
+        /// How it comes to trust the node's CA.
+        trust: Trust,
     },
     /// It is left alone, also under strict mode.
     Exempt,
@@ -74,7 +78,7 @@ impl Rule {
             }
             Source::Pods(pods) => return Ok(pods.class_at(path)),
         };
-        Ok(id.map(|id| Class::Enrolled { id, mode: self.mode, fail: self.fail }))
+        Ok(id.map(|id| Class::Enrolled { id, mode: self.mode, fail: self.fail, trust: self.trust }))
     }
 }
 
@@ -99,10 +103,11 @@ mod tests {
             (unit(), named("web"), "system.slice/nginx.service", Some("unit/web")),
             (unit(), None, "system.slice/x.service/nginx.service", None),
         ] {
-            let rule = Rule { source, name, mode: Mode::Enforce, fail: FailMode::Closed };
+            let trust = Trust::Mount;
+            let rule = Rule { source, name, mode: Mode::Enforce, fail: FailMode::Closed, trust };
             let told = rule.class(&Path::new("root").join(path), Path::new(path)).unwrap();
             let (mode, fail) = (Mode::Enforce, FailMode::Closed);
-            assert_eq!(told, id.map(|id| Class::Enrolled { id: id.into(), mode, fail }), "{path}");
+            assert_eq!(told, id.map(|id| Class::Enrolled { id: id.into(), mode, fail, trust }), "{path}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Our certificate authority: made in memory, one for each agent or `run`, gone with it.
+//! Our certificate authority: made in memory for each `run` and gone with it; kept on disk for the agent of a host.
 //!
 //! It signs what a workload sees of a host that it calls. The upstream's own certificate is verified elsewhere
 //! ([`upstream_config`](crate::upstream_config)) before a workload gets an answer.
@@ -18,13 +18,19 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::generations::Generations;
 use crate::key::Key;
 use crate::{IdentityError, provider, roots, truststore};
 
-/// How long the CA is valid. It dies with its process long before; this is only more than any process lives.
+/// How long the CA is valid. That of a run dies with its process long before.
 const CA_LIFE: Duration = Duration::from_secs(5 * 365 * 24 * 3600);
+
+/// A kept certificate that ends sooner than this is made anew at the next start, with the same name and key: who trusts
+/// the old one has a year to see the new one.
+const CA_RENEW: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How long a leaf is valid.
 const LEAF_LIFE: Duration = Duration::from_secs(48 * 3600);
@@ -75,13 +81,33 @@ impl Authority {
 
     /// A CA called `name` whose key is kept in `file` (PKCS#8, mode 0600), and made there when it is first asked for.
     ///
-    /// For a daemon: processes that trusted the CA before a restart still trust the leaves made after it, since name
-    /// and key are the same. The certificate itself is signed anew each time.
+    /// For a daemon: processes that trusted the CA before a restart still trust the leaves made after it.
+    /// The certificate is kept beside the key (`.pem`), so that what was written of it elsewhere stays the same; one that
+    /// is not of this name and key, or ends within a year, is made anew.
     ///
     /// # Errors
     /// [`IdentityError::KeyFile`] when the file cannot be read, written or understood.
     pub fn kept(name: &str, file: &Path) -> Result<Self, IdentityError> {
-        Self::of(name, Key::kept(file)?)
+        let key = Key::kept(file)?;
+        let mut authority = Self::of(name, key)?;
+        let beside = file.with_extension("pem");
+        let fit = CertificateDer::from_pem_file(&beside).ok().filter(|kept| authority.is_renewed_by(kept));
+        match fit {
+            Some(kept) => authority.certificate = kept,
+            None => roots::write(&beside, &authority.ca_pem())
+                .map_err(|error| IdentityError::KeyFile { path: beside, detail: error.to_string() })?,
+        }
+        Ok(authority)
+    }
+
+    /// Whether `kept` is a certificate of this CA that lasts.
+    fn is_renewed_by(&self, kept: &CertificateDer<'_>) -> bool {
+        let parse = |der| X509Certificate::from_der(der).ok().map(|(_, certificate)| certificate);
+        let (Some(kept), Some(new)) = (parse(kept.as_ref()), parse(self.certificate.as_ref())) else { return false };
+        let left = kept.validity().time_to_expiration().map(|left| left.unsigned_abs());
+        kept.subject() == new.subject()
+            && kept.public_key().raw == new.public_key().raw
+            && left.is_some_and(|left| left > CA_RENEW)
     }
 
     fn of(name: &str, key: Key) -> Result<Self, IdentityError> {
@@ -259,6 +285,27 @@ mod tests {
         assert!(Arc::ptr_eq(&one, &authority.server_config("api.example.", &[b"http/1.1"]).unwrap()));
         assert!(!Arc::ptr_eq(&one, &authority.server_config("api.example", &[]).unwrap()));
         assert!(!Arc::ptr_eq(&one, &authority.server_config("b.example", &[b"http/1.1"]).unwrap()));
+    }
+
+    #[test]
+    fn what_is_kept_stays_the_same_until_name_or_key_change() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ca.key");
+        let kept = |name: &str| Authority::kept(name, &file).unwrap().ca_pem();
+        let first = kept("a");
+        assert_eq!(kept("a"), first);
+        assert!(!std::fs::read_to_string(file.with_extension("pem")).unwrap().contains("KEY"));
+        let other = kept("b");
+        assert_ne!(other, first);
+        assert_eq!(kept("b"), other);
+        std::fs::write(file.with_extension("pem"), Authority::new("b").unwrap().ca_pem()).unwrap();
+        assert_ne!(kept("b"), other, "of another key");
+        let again = kept("b");
+        std::fs::write(file.with_extension("pem"), "broken").unwrap();
+        assert_ne!(kept("b"), again);
+        std::fs::remove_file(&file).unwrap();
+        let rotated = kept("b");
+        assert_eq!(kept("b"), rotated);
     }
 
     #[test]

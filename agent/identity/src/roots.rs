@@ -49,3 +49,10 @@ pub(crate) fn to_pem<'a>(certificates: impl IntoIterator<Item = &'a CertificateD
     }
     all
 }
+
+/// Replaces the file at `path`, which everybody may read, by `pem`; a reader finds the old or the new one.
+pub(crate) fn write(path: &Path, pem: &str) -> std::io::Result<()> {
+    let new = path.with_extension("pem.new");
+    std::fs::write(&new, pem)?;
+    std::fs::rename(new, path)
+}

@@ -36,4 +36,10 @@ impl Cluster {
         let client = Client::try_from(config).map_err(|error| ClusterError::Client(Box::new(error)))?;
         Ok(Self { client })
     }
+
+    /// The client, for what concerns the whole cluster.
+    #[must_use]
+    pub fn client(&self) -> kube::Client {
+        self.client.clone()
+    }
 }

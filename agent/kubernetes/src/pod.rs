@@ -9,14 +9,19 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 /// of its cgroup.
 const MANIFEST_HASH: &str = "kubernetes.io/config.mirror";
 
+/// Annotation that admission leaves on a pod which it has changed: `policy` or `webhook`.
+const ADMITTED_BY: &str = "callgate.dev/trust-by";
+
 /// None for an object without uid, which the API never sends.
 pub fn seen(pod: Pod) -> Option<Seen> {
     let metadata = pod.metadata;
+    let mut annotations = metadata.annotations.unwrap_or_default();
     let status = pod.status.unwrap_or_default();
     let statuses = [status.init_container_statuses, status.container_statuses, status.ephemeral_container_statuses];
     Some(Seen {
         uid: metadata.uid?,
-        manifest_hash: metadata.annotations.and_then(|mut all| all.remove(MANIFEST_HASH)),
+        manifest_hash: annotations.remove(MANIFEST_HASH),
+        admitted_by: annotations.remove(ADMITTED_BY).unwrap_or_default(),
         namespace: metadata.namespace.unwrap_or_default(),
         name: metadata.name.unwrap_or_default(),
         // The API fills it in; "default" is what it fills in.
@@ -44,7 +49,7 @@ mod tests {
     fn everything_of_a_pod_is_told() {
         let pod: Pod = from_value(json!({
             "metadata": {"uid": "u", "name": "web-0", "namespace": "shop", "labels": {"app": "web"},
-                         "annotations": {"kubernetes.io/config.mirror": "h"}},
+                         "annotations": {"kubernetes.io/config.mirror": "h", "callgate.dev/trust-by": "policy"}},
             "spec": {"containers": [], "serviceAccountName": "web"},
             "status": {
                 "initContainerStatuses": [{"name": "init", "image": "i:1", "imageID": "", "ready": false,
@@ -59,6 +64,7 @@ mod tests {
         .unwrap();
         let seen = seen(pod).unwrap();
         assert_eq!((seen.uid.as_str(), seen.manifest_hash.as_deref()), ("u", Some("h")));
+        assert_eq!(seen.admitted_by, "policy");
         assert_eq!(
             (seen.namespace.as_str(), seen.name.as_str(), seen.service_account.as_str()),
             ("shop", "web-0", "web")

@@ -53,7 +53,9 @@ impl PolicySet {
             return false;
         }
         let (_, resources) = connect.subject.resource(&self.names, function);
-        self.call.matching(&connect.subject.principals, &resources).any(|slot| !slot.naming.is_empty())
+        self.call
+            .matching(&connect.subject.namespace, &connect.subject.principals, &resources)
+            .any(|slot| !slot.naming.is_empty())
     }
 
     /// Decides whether a call may go upstream.
@@ -89,10 +91,15 @@ impl PolicySet {
     fn judge_connect(&self, request: &ConnectRequest<'_>, subject: &Subject) -> Result<(Decision, bool), Decision> {
         let (cedar, entities) =
             subject.connect(&self.names, request.service).map_err(|Unbuildable| self.deny(Reason::Internal, []))?;
-        let slots: Vec<&Slot> = self.connect.matching(&subject.principals, &subject.services).collect();
+        let slots: Vec<&Slot> =
+            self.connect.matching(&subject.namespace, &subject.principals, &subject.services).collect();
         let explicit = self.ask(&slots, &cedar, &entities)?;
-        let implied: BTreeSet<PolicyId> =
-            self.implied.matching(&subject.principals, &subject.services).flatten().cloned().collect();
+        let implied: BTreeSet<PolicyId> = self
+            .implied
+            .matching(&subject.namespace, &subject.principals, &subject.services)
+            .flatten()
+            .cloned()
+            .collect();
 
         // Each kind has to name the address by itself: a broad permit for undecoded bytes is not made to reach a
         // private address because some call to it is permitted too.
@@ -118,7 +125,7 @@ impl PolicySet {
             return judged;
         }
         let (resource, keys) = subject.resource(&self.names, function);
-        let slots: Vec<&Slot> = self.call.matching(&subject.principals, &keys).collect();
+        let slots: Vec<&Slot> = self.call.matching(&subject.namespace, &subject.principals, &keys).collect();
         let judged = self.judge_slots(request, &resource, &slots);
         if slots.iter().all(|slot| slot.naming.is_empty()) {
             subject.known.put(function, caller, &judged);

@@ -69,6 +69,8 @@ impl Names {
 #[derive(Debug)]
 pub struct Subject {
     principal: EntityUid,
+    /// Namespace of the cluster that the workload is in; empty if none.
+    pub namespace: String,
     /// Keys of the principal and its ancestors.
     pub principals: Vec<Key>,
     endpoint: EntityUid,
@@ -117,7 +119,7 @@ impl Subject {
             ("unit".to_owned(), Value::new_string(placement.unit.clone())),
             ("pod_uid".to_owned(), Value::new_string(placement.pod_uid.clone())),
             ("container_id".to_owned(), Value::new_string(placement.container_id.clone())),
-            ("namespace".to_owned(), Value::new_string(pod.namespace)),
+            ("namespace".to_owned(), Value::new_string(pod.namespace.clone())),
             ("service_account".to_owned(), Value::new_string(pod.service_account)),
             ("pod".to_owned(), Value::new_string(pod.name)),
             ("container".to_owned(), Value::new_string(pod.container)),
@@ -137,6 +139,7 @@ impl Subject {
         let call_context = Context::from_pairs(call_pairs.clone()).map_err(|_| Unbuildable)?;
         Ok(Self {
             principal,
+            namespace: pod.namespace,
             principals,
             endpoint,
             host,

@@ -66,14 +66,14 @@ impl PolicySet {
     pub fn weigh_connect(&self, connect: &ConnectPermit, service: &Service) -> Option<Vec<Weighed>> {
         let subject = &connect.subject;
         let question = subject.connect(&self.names, service).ok()?;
-        let slots = self.connect.matching(&subject.principals, &subject.services);
+        let slots = self.connect.matching(&subject.namespace, &subject.principals, &subject.services);
         Some(self.weigh(slots, &question, &ArgumentsState::Complete(Arguments::new())))
     }
 
     fn try_weigh(&self, request: &CallRequest<'_>) -> Result<Vec<Weighed>, Unbuildable> {
         let subject = &request.connect.subject;
         let (resource, keys): (EntityUid, _) = subject.resource(&self.names, request.function);
-        let slots: Vec<&Slot> = self.call.matching(&subject.principals, &keys).collect();
+        let slots: Vec<&Slot> = self.call.matching(&subject.namespace, &subject.principals, &keys).collect();
         let maps = match request.arguments {
             ArgumentsState::Complete(arguments) => {
                 let named = slots.iter().flat_map(|slot| &slot.naming).flat_map(|(_, named)| named);

@@ -1,7 +1,8 @@
 //! Decides connects and calls by Cedar policies: pure and synchronous.
 //!
 //! No I/O, no clock, no global state, no panic on any input.
-//! Files become a [`PolicySet`] by [`PolicySet::parse`], which refuses what this version cannot enforce.
+//! Files become a [`PolicySet`] by [`PolicySet::parse`], which refuses what this version cannot enforce; files and
+//! objects of a cluster together by [`PolicySet::compile`], in which one that is broken keeps none of the others out.
 //! A set answers [`PolicySet::decide_connect`] with a [`ConnectPermit`] and [`PolicySet::decide_call`] with a
 //! [`CallPermit`]: nothing else can make either, so whoever holds one was allowed.
 //!
@@ -12,6 +13,7 @@
 
 mod address;
 mod arguments;
+mod compile;
 mod decide;
 mod entities;
 mod explain;
@@ -23,6 +25,7 @@ mod request;
 mod set;
 
 pub use address::AddressClass;
+pub use compile::{Compiled, Offer, Origin, PolicyText, Refused};
 pub use explain::{Place, Weighed, Weight};
 pub use load::{ANNOTATIONS, Annotation, Finding, LoadErrors, Rule, Severity, Support, Warning};
 pub use permit::{CallPermit, ConnectPermit};

@@ -1,4 +1,6 @@
-//! Turns files into a [`PolicySet`], or says what is wrong with them, where, and what was probably meant.
+//! Turns the files of one text into checked policies, or says what is wrong with them, where, and what was meant.
+//!
+//! [`compile`](crate::compile) makes a set of what comes of all texts.
 //!
 //! Cedar parses and type-checks; the parts below check what Cedar leaves open: annotations
 //! ([`obligations`]), ids of entities ([`ids`]), literals and context ([`expressions`]), which arguments are named
@@ -20,13 +22,17 @@ use std::ops::Range;
 use callgate_model::MaskKinds;
 use cedar_policy::{Effect, Policy, PolicyId, Schema, ValidationMode, Validator};
 
+use crate::compile::{Origin, PolicyText};
 use crate::entities::Names;
 use crate::explain::Place;
-use crate::set::{Actions, PolicySet, Terms, hash_files};
+use crate::set::{Actions, Terms};
 
+pub(crate) use finding::sort;
 pub use finding::{Finding, LoadErrors, Rule, Severity, Warning};
+pub(crate) use gaps::between;
 pub(crate) use ids::service_of_function;
-use layout::{Layout, Statement};
+pub(crate) use layout::Layout;
+use layout::Statement;
 pub use obligations::{ANNOTATIONS, Annotation, Support};
 
 /// Tells the kinds of findings that a word of `@mask` stands for (`pii`, `email`); none if it stands for nothing.
@@ -36,12 +42,13 @@ pub(crate) type KindLookup<'a> = &'a dyn Fn(&str) -> Option<MaskKinds>;
 const FILE_MAX: usize = 4 << 20;
 
 /// One policy with what the checks need to know of it.
-struct Loaded<'a> {
-    policy: Policy,
-    id: String,
+pub(crate) struct Loaded<'a> {
+    pub policy: Policy,
+    pub id: String,
     effect: Effect,
     actions: Actions,
-    terms: Terms,
+    pub terms: Terms,
+    origin: &'a Origin,
     source: Source<'a>,
 }
 
@@ -75,60 +82,65 @@ impl Source<'_> {
     }
 }
 
-impl PolicySet {
-    /// Parses and checks `files`, pairs of a name (shown in findings and default ids) and a text.
-    ///
-    /// A policy is called by its `@id`, or `NAME:N` for the N-th policy (from 1) of file NAME.
-    /// No file, or no policy, gives a set that denies everything, and a warning.
-    ///
-    /// # Errors
-    /// [`LoadErrors`] with everything that was found, if any of it is an error.
-    pub fn parse(
-        files: &[(String, String)],
-        kinds: impl Fn(&str) -> Option<MaskKinds>,
-    ) -> Result<(Self, Vec<Warning>), LoadErrors> {
-        let mut files = files.to_vec();
-        files.sort();
-        let mut findings = Vec::new();
+/// What all texts are checked against.
+pub(crate) struct Checks<'a> {
+    pub names: Names,
+    schema: Schema,
+    kinds: KindLookup<'a>,
+}
+
+impl<'a> Checks<'a> {
+    pub fn new(kinds: KindLookup<'a>) -> Result<Self, LoadErrors> {
         let Ok((names, schema)) = Names::new().and_then(|names| Ok((names, parse_schema()?))) else {
             return Err(LoadErrors { findings: vec![Finding::internal("the built-in schema does not load")] });
         };
+        Ok(Self { names, schema, kinds })
+    }
+}
 
-        let layouts: Vec<Layout> = files.iter().map(|(_, text)| Layout::of(text)).collect();
-        let mut loaded = Vec::new();
-        let mut last = None;
-        for ((file, text), layout) in files.iter().zip(&layouts) {
-            if last.replace(file) == Some(file) {
-                findings.push(Finding::whole(Rule::Syntax, file, "a file of this name is there twice".to_owned()));
-            } else if text.len() > FILE_MAX {
-                findings.push(Finding::whole(Rule::TooLarge, file, format!("the file is over {FILE_MAX} bytes")));
-            } else if layout.too_large(file, text, &mut findings) {
-                // Cedar never sees it.
-            } else {
-                load_file(file, text, layout, &names, &mut loaded, &mut findings);
-            }
-        }
+/// The layouts of the files of `text`, which [`load`] wants.
+pub(crate) fn layouts(text: &PolicyText) -> Vec<Layout> {
+    text.files.iter().map(|(_, text)| Layout::of(text)).collect()
+}
 
-        check_ids(&mut loaded, &mut findings);
-        validate(&loaded, &schema, &mut findings);
-        for policy in &mut loaded {
-            obligations::check(policy, &kinds, &mut findings);
-            ids::check(policy, &names, &mut findings);
-            expressions::check(policy, &mut findings);
-            arguments::check(policy, &mut findings);
-        }
-        gaps::check(&loaded, &names, &mut findings);
-
-        finding::sort(&mut findings);
-        if findings.iter().any(|finding| finding.severity == Severity::Error) {
-            return Err(LoadErrors { findings });
-        }
-        let policies = loaded.into_iter().map(|loaded| (loaded.policy, loaded.terms)).collect();
-        match Self::build(hash_files(&files), names, policies) {
-            Some(set) => Ok((set, findings)),
-            None => Err(LoadErrors { findings: vec![Finding::internal("the policies could not be filed")] }),
+/// Parses and checks one text by itself.
+///
+/// # Errors
+/// Everything that was found, if any of it is an error; else the warnings come with the policies.
+pub(crate) fn load<'a>(
+    text: &'a PolicyText,
+    layouts: &'a [Layout],
+    checks: &Checks<'_>,
+) -> Result<(Vec<Loaded<'a>>, Vec<Finding>), LoadErrors> {
+    let Checks { names, schema, kinds } = checks;
+    if let Some(why) = &text.unfit {
+        let finding = Finding::whole(Rule::Unfit, &text.origin.to_string(), why.clone());
+        return Err(LoadErrors { findings: vec![finding] });
+    }
+    let (mut findings, mut loaded, mut last) = (Vec::new(), Vec::new(), None);
+    for ((file, content), layout) in text.files.iter().zip(layouts) {
+        if last.replace(file) == Some(file) {
+            findings.push(Finding::whole(Rule::Syntax, file, "a file of this name is there twice".to_owned()));
+        } else if content.len() > FILE_MAX {
+            findings.push(Finding::whole(Rule::TooLarge, file, format!("the file is over {FILE_MAX} bytes")));
+        } else if layout.too_large(file, content, &mut findings) {
+            // Cedar never sees it.
+        } else {
+            load_file(file, content, (layout, &text.origin), names, &mut loaded, &mut findings);
         }
     }
+    check_ids(&mut loaded, &mut findings);
+    validate(&loaded, schema, &mut findings);
+    for policy in &mut loaded {
+        obligations::check(policy, kinds, &mut findings);
+        ids::check(policy, names, &mut findings);
+        expressions::check(policy, &mut findings);
+        arguments::check(policy, &mut findings);
+    }
+    gaps::check(&loaded, names, &mut findings);
+    finding::sort(&mut findings);
+    let refused = findings.iter().any(|finding| finding.severity == Severity::Error);
+    if refused { Err(LoadErrors { findings }) } else { Ok((loaded, findings)) }
 }
 
 fn parse_schema() -> Result<Schema, crate::entities::Unbuildable> {
@@ -140,7 +152,7 @@ fn parse_schema() -> Result<Schema, crate::entities::Unbuildable> {
 fn load_file<'a>(
     file: &'a str,
     text: &'a str,
-    layout: &'a Layout,
+    (layout, origin): (&'a Layout, &'a Origin),
     names: &Names,
     loaded: &mut Vec<Loaded<'a>>,
     findings: &mut Vec<Finding>,
@@ -165,10 +177,7 @@ fn load_file<'a>(
             findings.push(Finding::internal("a policy was not found in its own file"));
             return;
         };
-        let id = match policy.annotation("id") {
-            Some(id) if !id.is_empty() => id.to_owned(),
-            _ => format!("{file}:{}", number + 1),
-        };
+        let id = origin.id(file, number + 1, policy.annotation("id"));
         let span = &statement.span;
         let (line, last) = (layout::position(text, span.start).0, layout::position(text, span.end).0);
         let place = Place { file: file.to_owned(), line, last };
@@ -177,7 +186,8 @@ fn load_file<'a>(
             id,
             effect: policy.effect(),
             actions: Actions::of(policy, names),
-            terms: Terms { place, ..Terms::default() },
+            terms: Terms { place, namespace: origin.namespace().map(str::to_owned), ..Terms::default() },
+            origin,
             source: Source { file, text, statement },
         });
     }
@@ -206,6 +216,15 @@ fn check_ids(loaded: &mut Vec<Loaded<'_>>, findings: &mut Vec<Finding>) {
         first.insert(policy.id.clone(), (source, span.start));
         true
     });
+}
+
+/// Refuses ids that policies of other texts have taken.
+pub(crate) fn taken(ids: &HashSet<String>, loaded: &[Loaded<'_>], findings: &mut Vec<Finding>) {
+    for policy in loaded.iter().filter(|policy| ids.contains(&policy.id)) {
+        let message = format!("the id `{}` is taken by a policy of another origin", policy.id);
+        let source = policy.source;
+        findings.push(source.finding(Severity::Error, Rule::DuplicateId, source.head(), message).of(&policy.id));
+    }
 }
 
 /// Type-checks every policy against the schema, strictly.

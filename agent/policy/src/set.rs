@@ -1,6 +1,6 @@
 //! A policy set that passed every check: immutable, and shared by snapshot.
 //!
-//! Made by [`load`](crate::load) alone; asked by [`decide`](crate::decide).
+//! Made by [`compile`](crate::compile) alone; asked by [`decide`](crate::decide).
 
 use std::collections::{HashMap, HashSet};
 
@@ -53,6 +53,8 @@ pub(crate) struct Terms {
     pub arguments: Vec<Named>,
     /// Where it stands.
     pub place: Place,
+    /// The namespace whose workloads it is confined to; none: it is not.
+    pub namespace: Option<String>,
 }
 
 /// Policies of one scope.
@@ -76,7 +78,8 @@ impl PolicySet {
         self.terms.is_empty()
     }
 
-    /// The first 16 hex digits of the SHA-256 over the names and contents of the files, in the order of their names.
+    /// The first 16 hex digits of the SHA-256 over the names and contents of the files, in the order of their names;
+    /// an object of a cluster is a file called `CallPolicy/NAMESPACE/NAME` or `ClusterCallPolicy/NAME`.
     #[must_use]
     pub fn hash(&self) -> &str {
         &self.hash
@@ -105,23 +108,25 @@ impl PolicySet {
         let actions = Actions::of(&policy, &self.names);
         let principal = principal_key(&policy.principal_constraint());
         let resource = resource_key(&policy.resource_constraint());
+        let namespace = terms.namespace.clone();
+        let namespace = namespace.as_deref();
         terms.names_service = resource.is_some();
         #[cfg(test)]
         self.whole.add(policy.clone()).ok()?;
         // A policy whose scope names what never is the principal or the resource would only be asked in vain.
         let possible = can_match(&policy.principal_constraint(), &self.names);
         if possible && actions.connect && resource_can_be(&policy.resource_constraint(), &self.names.service) {
-            self.connect.slot(principal.clone(), resource.clone()).policies.add(policy.clone()).ok()?;
+            self.connect.slot(namespace, principal.clone(), resource.clone()).policies.add(policy.clone()).ok()?;
         }
         if possible && actions.call && resource_can_be(&policy.resource_constraint(), &self.names.function) {
-            let slot = self.call.slot(principal.clone(), resource);
+            let slot = self.call.slot(namespace, principal.clone(), resource);
             slot.policies.add(policy.clone()).ok()?;
             if !terms.arguments.is_empty() {
                 slot.naming.push((policy.id().clone(), terms.arguments.clone()));
             }
             if policy.effect() == Effect::Permit {
                 for service in implied_services(&policy.resource_constraint(), &self.names) {
-                    self.implied.slot(principal.clone(), service).push(policy.id().clone());
+                    self.implied.slot(namespace, principal.clone(), service).push(policy.id().clone());
                 }
             }
         }
@@ -131,7 +136,7 @@ impl PolicySet {
 }
 
 /// The hash of a set of files, which must be in the order of their names.
-pub(crate) fn hash_files(files: &[(String, String)]) -> String {
+pub(crate) fn hash_files(files: &[(&str, &str)]) -> String {
     let mut sha256 = digest::Context::new(&digest::SHA256);
     sha256.update(b"callgate policy set 1\n");
     for text in files.iter().flat_map(|(name, text)| [name, text]) {

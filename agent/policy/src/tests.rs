@@ -2,6 +2,7 @@
 
 mod arguments;
 mod asking;
+mod cluster;
 mod decisions;
 mod examples;
 mod hostile;

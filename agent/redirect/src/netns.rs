@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::{AsFd as _, AsRawFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -90,6 +90,14 @@ impl NetnsRef {
         .map_err(|source| self.failed(source))
     }
 
+    /// Whether a socket was made in it.
+    ///
+    /// # Errors
+    /// As [`NetnsRef::cookie`]; or it is no socket.
+    pub fn holds(&self, socket: &impl AsRawFd) -> Result<bool, RedirectError> {
+        Ok(cookie_of(socket).map_err(|source| self.failed(source))? == self.cookie()?)
+    }
+
     /// Whether it is this process's own.
     #[must_use]
     pub fn is_own(&self) -> bool {
@@ -127,7 +135,7 @@ fn is_own(file: &File) -> io::Result<bool> {
 }
 
 /// `SO_NETNS_COOKIE` of a socket.
-pub(crate) fn cookie_of(socket: &Socket) -> io::Result<NetnsCookie> {
+pub(crate) fn cookie_of(socket: &impl AsRawFd) -> io::Result<NetnsCookie> {
     /// Source: asm-generic/socket.h; since Linux 5.14.
     const SO_NETNS_COOKIE: libc::c_int = 71;
     let mut cookie = MaybeUninit::<u64>::uninit();
@@ -158,6 +166,8 @@ mod tests {
         let (a, b) = (NetnsRef::current().unwrap(), NetnsRef::of_pid(std::process::id()).unwrap());
         assert!(a.is_own() && b.is_own());
         assert_eq!(a.cookie().unwrap(), b.cookie().unwrap());
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        assert!(a.holds(&socket).unwrap());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -253,9 +253,22 @@ pub fn mount_bpffs(path: &Path) -> Result<(), RedirectError> {
     if is_bpffs(path) {
         return Ok(());
     }
+    if !shares_mounts_with_the_first() {
+        return Err(failed(io::Error::other("here it would be mounted for this container alone, and end with it")));
+    }
     fs::create_dir_all(path).map_err(failed)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount("bpf", path, "bpf", flags, Some(c"mode=0700")).map_err(|errno| failed(errno.into()))
+}
+
+/// Whether what is mounted here is seen by the first process that we see, and so outlives this one: not in a container
+/// that sees its node's processes. Where it cannot be told it is taken to be so.
+fn shares_mounts_with_the_first() -> bool {
+    let namespace = |path: &str| fs::metadata(path).map(|facts| (facts.dev(), facts.ino()));
+    match (namespace("/proc/1/ns/mnt"), namespace("/proc/self/ns/mnt")) {
+        (Ok(first), Ok(ours)) => first == ours,
+        _ => true,
+    }
 }
 
 /// Whether bpffs is mounted at `path`, or a folder of it is.

@@ -23,8 +23,9 @@ impl Collector for Certificates {
         let help = "Time until a certificate expires; negative when it has";
         let name = "callgate_certificate_expiry";
         let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
-        let own = Some(self.0.condition().certificate.expires);
-        for (of, expires) in [("agent", own), ("collector", self.0.collector_expires())] {
+        let own = self.0.condition().certificate.map(|own| own.expires);
+        let theirs = self.0.collector_certificate().map(|theirs| theirs.expires);
+        for (of, expires) in [("agent", own), ("collector", theirs)] {
             if let Some(expires) = expires {
                 ConstGauge::new(seconds_until(expires)).encode(family.encode_family(&[("of", of)])?)?;
             }

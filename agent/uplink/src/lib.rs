@@ -17,7 +17,7 @@ mod shipment;
 mod status;
 mod uplink;
 
-pub use callgate_mtls::{ClientTls, EXPIRY_WARNING, TlsError, TlsFiles, days_until};
+pub use callgate_mtls::{Certificate, ClientTls, Role, TlsError, TlsFiles, days_until, request};
 pub use endpoint::{Endpoint, EndpointError, Route};
 pub use error::{Breach, ShipError};
 pub use metrics::Metrics;

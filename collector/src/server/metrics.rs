@@ -140,7 +140,9 @@ impl Collector for Expiry {
         let help = "Time until a certificate expires; negative when it has";
         let name = "callgate_certificate_expiry";
         let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
-        let left = ConstGauge::new(seconds_until(self.0.condition().certificate.expires));
-        left.encode(family.encode_family(&[("of", "collector")])?)
+        if let Some(own) = self.0.condition().certificate {
+            ConstGauge::new(seconds_until(own.expires)).encode(family.encode_family(&[("of", "collector")])?)?;
+        }
+        Ok(())
     }
 }

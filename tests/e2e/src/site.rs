@@ -218,6 +218,13 @@ impl Site {
         self.spawned_agent(&["--take-over"])
     }
 
+    /// Starts an agent that takes over, with further options, waits until it serves, and gives the one before it.
+    pub fn upgrade_agent_with(&mut self, more: &[&str]) -> Result<Running> {
+        let successor = self.spawned_agent(&[&["--take-over"], more].concat())?;
+        let successor = self.ready_agent(successor)?;
+        self.agent.replace(successor).context("no agent runs")
+    }
+
     /// Waits until `successor` serves and the agent before it is gone.
     pub fn end_upgrade(&mut self, successor: Running) -> Result<()> {
         let successor = self.ready_agent(successor)?;

@@ -12,6 +12,9 @@ use super::tree::Tree;
 /// The roots as Debian's package brings them: what an administrator of the building machine trusts beside them stays there.
 const ROOTS: &str = "/usr/share/ca-certificates/mozilla";
 
+/// Where they are in the image.
+pub const BUNDLE: &str = "etc/ssl/certs/ca-certificates.crt";
+
 const PASSWD: &str = "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n";
 const GROUP: &str = "root:x:0:\nnonroot:x:65532:\n";
 /// glibc has these two built in.
@@ -42,7 +45,7 @@ pub fn fill(tree: &mut Tree) -> Result<BTreeSet<Package>> {
         bundle.push(b'\n');
     }
     ensure!(!bundle.is_empty(), "{ROOTS} holds no certificate");
-    tree.file("etc/ssl/certs/ca-certificates.crt", 0o644, bundle);
+    tree.file(BUNDLE, 0o644, bundle);
     packages.insert(package_of(&files[0].to_string_lossy())?);
     Ok(packages)
 }

@@ -54,6 +54,11 @@ impl Cluster {
         Ok(Cluster { kind: Kind::Lab { scripts: repository.join("tests/cluster") } })
     }
 
+    /// Whether it is the lab.
+    pub fn is_lab(&self) -> bool {
+        matches!(self.kind, Kind::Lab { .. })
+    }
+
     /// Has it up, with an empty namespace for us.
     pub fn begin(&self) -> Result<Begun> {
         let by_us = match &self.kind {

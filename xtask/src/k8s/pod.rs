@@ -59,7 +59,7 @@ fn pod(name: &str, image: &str, command: &[&str]) -> Value {
             "volumes": [
                 { "name": "bpf", "hostPath": { "path": "/sys/fs/bpf" } },
                 { "name": "run", "emptyDir": {} },
-                { "name": "state", "emptyDir": {} },
+                { "name": "state", "hostPath": { "path": "/var/lib/callgate", "type": "DirectoryOrCreate" } },
             ],
         },
     })

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::agent::Agent;
 use super::{NAMESPACE, Site};
 use crate::exec;
 
@@ -14,20 +13,42 @@ use crate::exec;
 const PROMISED: Duration = Duration::from_secs(2);
 /// Longest start of a pod whose image is on the node.
 const READY_WITHIN: &str = "--timeout=60s";
-const PORT: &str = "8080";
+const PORT: u16 = 8443;
+
+/// Pages of the server: the policy permits the first two, and masks what is in the second.
+pub const ALLOWED: &str = "/v1/health";
+pub const PERSON: &str = "/v1/users/7";
+pub const DENIED: &str = "/v1/secrets/1";
 
 /// What a client saw.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Said {
     /// The server's answer.
-    Answered,
+    Answered(String),
     /// The gate's: 403.
     Denied,
     /// No connection.
     Refused,
+    /// A certificate that the client does not trust.
+    Untrusted,
+    /// It was cut, as every connection is that is older than an enrolment.
+    Cut,
 }
 
-/// A server with the pages `/allowed` and `/denied`, and two clients: `client` and `bystander`.
+impl Said {
+    /// The same without what it was answered.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Said::Answered(_) => "answered",
+            Said::Denied => "denied",
+            Said::Refused => "refused",
+            Said::Untrusted => "untrusted",
+            Said::Cut => "cut",
+        }
+    }
+}
+
+/// A TLS server, and two clients: `client` and `bystander`.
 pub struct Pods<'a> {
     site: &'a Site<'a>,
     address: String,
@@ -38,11 +59,14 @@ impl<'a> Pods<'a> {
     pub fn start(site: &'a Site<'a>) -> Result<Pods<'a>> {
         let mut pods = Pods { site, address: String::new() };
         exec::run(&mut pods.kubectl(&["delete", "pod", "--all", "--timeout=60s"]))?;
-        let serve = "mkdir /www; for page in allowed denied; do echo served > /www/$page; done; \
-                     exec httpd -f -p 8080 -h /www";
-        site.cluster.apply(&pod("server", &["sh", "-c", serve]))?;
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "server-ca", "namespace": NAMESPACE },
+            "stringData": { "ca.pem": site.clients.ca, "ca.key": site.clients.ca_key },
+        });
+        site.cluster.apply(&secret)?;
+        site.cluster.apply(&server(&site.clients.built.reference))?;
         for name in ["client", "bystander"] {
-            site.cluster.apply(&pod(name, &["sleep", "1000000"]))?;
+            site.cluster.apply(&pods.client(name))?;
         }
         let all = ["pod/server", "pod/client", "pod/bystander"];
         exec::run(pods.kubectl(&["wait", "--for=condition=Ready", READY_WITHIN]).args(all))?;
@@ -51,28 +75,9 @@ impl<'a> Pods<'a> {
         Ok(pods)
     }
 
-    /// Goes through `steps` with an agent that permits `/allowed` to this namespace, and takes the agent away, with its
-    /// enforcement. `more` of its configuration.
-    pub fn with_agent(&self, more: &str, steps: impl FnOnce(&Agent<'_>) -> Result<String>) -> Result<String> {
-        let policies = format!(
-            "@id(\"allowed\") permit (principal in Callgate::Namespace::\"{NAMESPACE}\", \
-             action == Callgate::Action::\"call\", resource in Callgate::Service::\"{}:{PORT}\") \
-             when {{ resource.path == \"/allowed\" }};\n",
-            self.address
-        );
-        let agent = Agent::start(self.site, &policies, more)?;
-        let result = steps(&agent);
-        if result.is_err() {
-            agent.tell();
-        }
-        // What failed first is told.
-        let left = agent.leave();
-        let said = result?;
-        left?;
-        for client in ["client", "bystander"] {
-            self.expect(client, "/denied", Said::Answered).context("after the agent was taken away")?;
-        }
-        Ok(said)
+    /// The service as policies name it.
+    pub fn service(&self) -> String {
+        format!("{}:{PORT}", self.address)
     }
 
     /// Sets labels (`KEY=VALUE`), or takes them away (`KEY-`).
@@ -80,71 +85,122 @@ impl<'a> Pods<'a> {
         exec::run(&mut self.kubectl(&["label", "--overwrite", kind, name, label]))
     }
 
-    /// That a call is answered so.
-    pub fn expect(&self, client: &str, path: &str, expected: Said) -> Result<()> {
+    /// That a call ends so; what was answered.
+    pub fn expect(&self, client: &str, path: &str, expected: &str) -> Result<String> {
         let said = self.call(client, path)?;
-        ensure!(said == expected, "{client}, {path}: {said:?}, expected {expected:?}");
-        Ok(())
+        ensure!(said.kind() == expected, "{client}, {path}: {said:?}, expected it to be {expected}");
+        Ok(if let Said::Answered(body) = said { body } else { String::new() })
     }
 
-    /// Calls `/denied` until the answer is as expected, which must be soon. The time that a call itself takes is part
-    /// of it.
-    pub fn soon(&self, client: &str, expected: Said) -> Result<Duration> {
+    /// Calls [`DENIED`] until it ends as expected, which must be soon. The time that a call itself takes is part of it.
+    pub fn soon(&self, client: &str, expected: &str) -> Result<Duration> {
         let start = Instant::now();
         loop {
-            let said = self.call(client, "/denied")?;
+            let said = self.call(client, DENIED)?;
             let took = start.elapsed();
-            ensure!(took <= PROMISED, "{client}: {said:?} after {took:?}, expected {expected:?}");
-            if said == expected {
+            ensure!(took <= PROMISED, "{client}: {said:?} after {took:?}, expected it to be {expected}");
+            if said.kind() == expected {
                 return Ok(took);
             }
         }
     }
 
-    /// What a pod saw whose first container calls `/denied` with its first instruction, born with the label or without.
+    /// What a pod saw whose init container calls [`DENIED`] with its first instruction, born with the label or without.
     pub fn born_calling(&self, name: &str, enrolled: bool) -> Result<Said> {
-        let mut born = pod(name, &["tcpget", &self.address, PORT, "/denied"]);
+        let mut born = self.client(name);
+        let call = curl(&self.url(DENIED));
         born["spec"]["restartPolicy"] = "Never".into();
+        // It fails where it is refused; what it printed counts.
+        born["spec"]["initContainers"] = json!([container(name, &self.site.clients.built.reference, &call)]);
+        born["spec"]["initContainers"][0]["name"] = "first".into();
+        born["spec"]["containers"][0]["command"] = json!(["callgate-testkit", "--version"]);
         if enrolled {
             born["metadata"]["labels"] = json!({ "callgate.dev/enroll": "true" });
         }
         self.site.cluster.apply(&born)?;
         super::pod::wait(self.site, name)?;
-        seen(&exec::output(&mut self.kubectl(&["logs", name]))?).with_context(|| format!("what `{name}` saw"))
+        let printed = exec::output(&mut self.kubectl(&["logs", name, "--container=first"]))?;
+        seen(&printed).with_context(|| format!("what `{name}` saw"))
     }
 
     fn call(&self, client: &str, path: &str) -> Result<Said> {
-        let output =
-            self.kubectl(&["exec", client, "--", "tcpget", &self.address, PORT, path]).output().context("kubectl")?;
+        let output = self.kubectl(&["exec", client, "--"]).args(curl(&self.url(path))).output().context("kubectl")?;
         let context = || format!("{client}, {path}: {}", String::from_utf8_lossy(&output.stderr));
         seen(&String::from_utf8_lossy(&output.stdout)).with_context(context)
     }
 
-    fn kubectl(&self, arguments: &[&str]) -> Command {
+    /// Where the server has `path`.
+    pub fn url(&self, path: &str) -> String {
+        format!("https://{}:{PORT}{path}", self.address)
+    }
+
+    /// kubectl in the namespace of the pods.
+    pub fn kubectl(&self, arguments: &[&str]) -> Command {
         let mut kubectl = self.site.cluster.kubectl();
         kubectl.args(["--namespace", NAMESPACE]).args(arguments);
         kubectl
     }
+
+    fn client(&self, name: &str) -> Value {
+        // Something that goes on for ever, and calls nobody.
+        let idle = ["callgate-testkit", "canary", "--listen", "127.0.0.1:0"].map(str::to_owned);
+        pod(name, json!([container(name, &self.site.clients.built.reference, &idle)]))
+    }
+}
+
+/// One call, and how it ended: the body, then the status and curl's exit code on a line of their own.
+fn curl(url: &str) -> [String; 7] {
+    ["curl", "--silent", "--max-time", "10", "--write-out", "\n%{http_code} %{exitcode}", url].map(str::to_owned)
 }
 
 fn seen(printed: &str) -> Result<Said> {
-    let status = printed.lines().next().and_then(|line| line.split(' ').nth(1));
-    match status {
-        Some("200") if printed.trim_end().ends_with("served") => Ok(Said::Answered),
-        Some("403") => Ok(Said::Denied),
-        _ if printed.starts_with("connect: ") => Ok(Said::Refused),
+    let (body, last) = printed.trim_end().rsplit_once('\n').unwrap_or(("", printed.trim_end()));
+    // Exit codes: `man curl`.
+    match last.split_once(' ') {
+        Some(("200", "0")) => Ok(Said::Answered(body.to_owned())),
+        Some(("403", "0")) => Ok(Said::Denied),
+        Some(("000", "7")) => Ok(Said::Refused),
+        Some(("000", "35" | "52" | "56")) => Ok(Said::Cut),
+        Some(("000", "60")) => Ok(Said::Untrusted),
         _ => bail!("no answer: {printed:?}"),
     }
 }
 
-fn pod(name: &str, command: &[&str]) -> Value {
+fn server(image: &str) -> Value {
+    // The server's own address is in its certificate, so it is asked for when it is known.
+    let serve =
+        ["callgate-testkit", "upstream", "--listen", "0.0.0.0:8443", "--ca", "/ca", "--tls", "server,$(POD_IP)"];
+    let mut container = container("server", image, &serve.map(str::to_owned));
+    container["env"] = json!([{ "name": "POD_IP", "valueFrom": { "fieldRef": { "fieldPath": "status.podIP" } } }]);
+    container["volumeMounts"] = json!([{ "name": "ca", "mountPath": "/ca" }]);
+    container["readinessProbe"] = json!({ "tcpSocket": { "port": PORT }, "periodSeconds": 1 });
+    let mut pod = pod("server", json!([container]));
+    pod["spec"]["volumes"] = json!([{ "name": "ca", "secret": { "secretName": "server-ca" } }]);
+    pod
+}
+
+fn container(name: &str, image: &str, command: &[String]) -> Value {
+    json!({ "name": name, "image": image, "imagePullPolicy": "IfNotPresent", "command": command })
+}
+
+fn pod(name: &str, containers: Value) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "namespace": NAMESPACE },
-        "spec": {
-            "terminationGracePeriodSeconds": 0,
-            "containers": [{
-                "name": name, "image": "localhost/busybox:1", "imagePullPolicy": "IfNotPresent", "command": command,
-            }],
-        },
+        "spec": { "terminationGracePeriodSeconds": 0, "containers": containers },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_curl_prints_is_understood() {
+        assert_eq!(seen("{\"a\":1}\n200 0").unwrap(), Said::Answered("{\"a\":1}".into()));
+        assert_eq!(seen("no\n403 0").unwrap(), Said::Denied);
+        assert_eq!(seen("\n000 7").unwrap(), Said::Refused);
+        assert_eq!(seen("\n000 60").unwrap(), Said::Untrusted);
+        assert!(seen("\n000 28").is_err());
+        assert!(seen("").is_err());
+    }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::pods::{Pods, Said};
+use super::pods::{ALLOWED, DENIED, Pods, Said};
 use super::{Site, Step};
 
 pub const STEP: Step = Step { name: "strict mode, from the first instruction", run };
@@ -11,24 +11,23 @@ pub const STEP: Step = Step { name: "strict mode, from the first instruction", r
 const BORN: usize = 5;
 
 fn run(site: &Site<'_>) -> Result<String> {
+    site.release.apply(&["agent.strict=true"])?;
     let pods = Pods::start(site)?;
-    pods.with_agent("strict = \"kubepods\"", |agent| {
-        for client in ["client", "bystander"] {
-            pods.expect(client, "/denied", Said::Answered).context("exempt, as it has no label")?;
-        }
-        let mut refused = 0;
-        for number in 0..BORN {
-            let said = pods.born_calling(&format!("born-{number}"), true)?;
-            ensure!(said != Said::Answered, "a pod that was born with the label called out before it was governed");
-            refused += usize::from(said == Said::Refused);
-        }
-        pods.label("pod", "client", "callgate.dev/enroll=true")?;
-        pods.soon("client", Said::Denied).context("after the label")?;
-        agent.dies()?;
-        pods.expect("client", "/allowed", Said::Refused).context("enrolled, without an agent")?;
-        pods.expect("bystander", "/denied", Said::Answered).context("exempt, without an agent")?;
-        let late = pods.born_calling("born-unclassified", false).context("born without an agent")?;
-        ensure!(late == Said::Refused, "a pod that nobody classified: {late:?}");
-        Ok(format!("{BORN} pods with the label at birth: {refused} refused, {} judged", BORN - refused))
-    })
+    for client in ["client", "bystander"] {
+        pods.expect(client, DENIED, "answered").context("exempt, as it has no label")?;
+    }
+    let mut refused = 0;
+    for number in 0..BORN {
+        let said = pods.born_calling(&format!("born-{number}"), true)?;
+        ensure!(said.kind() != "answered", "a pod that was born with the label called out before it was governed");
+        refused += usize::from(said == Said::Refused);
+    }
+    pods.label("pod", "client", "callgate.dev/enroll=true")?;
+    pods.soon("client", "denied").context("after the label")?;
+    site.release.end_agents()?;
+    pods.expect("client", ALLOWED, "refused").context("enrolled, without an agent")?;
+    pods.expect("bystander", DENIED, "answered").context("exempt, without an agent")?;
+    let late = pods.born_calling("born-unclassified", false).context("born without an agent")?;
+    ensure!(late == Said::Refused, "a pod that nobody classified: {late:?}");
+    Ok(format!("{BORN} pods with the label at birth: {refused} refused, {} judged", BORN - refused))
 }

@@ -151,10 +151,18 @@ pub async fn workloads(args: WorkloadsArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["WORKLOAD", "MODE", "FAIL", "CONNECTIONS", "CALLS", "CGROUP"]);
+    table.load_preset(presets::NOTHING).set_header([
+        "WORKLOAD",
+        "MODE",
+        "FAIL",
+        "TRUST",
+        "CONNECTIONS",
+        "CALLS",
+        "CGROUP",
+    ]);
     for w in &reply.workloads {
         let counts = (w.connections.to_string(), w.calls.to_string());
-        table.add_row([w.id.as_str(), mode(w), fail(w), &counts.0, &counts.1, &w.cgroup_path]);
+        table.add_row([w.id.as_str(), mode(w), fail(w), &w.trust, &counts.0, &counts.1, &w.cgroup_path]);
     }
     println!("{table}");
     Ok(ExitCode::SUCCESS)
@@ -219,7 +227,7 @@ pub(super) fn object(workload: &EnrolledWorkload) -> serde_json::Value {
     json!({
         "id": workload.id, "cgroup": workload.cgroup, "cgroup_path": workload.cgroup_path, "mode": mode(workload),
         "fail": fail(workload),
-        "session": Uuid::from_slice(&workload.session).ok(), "weakened": workload.weakened,
+        "trust": workload.trust, "session": Uuid::from_slice(&workload.session).ok(), "weakened": workload.weakened,
         "connections": workload.connections, "calls": workload.calls,
     })
 }

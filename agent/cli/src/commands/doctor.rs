@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use callgate_daemon::Config;
+use callgate_daemon::{Config, control};
+use callgate_proto::v1::WorkloadsRequest;
 use callgate_redirect::probe;
 use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
 
+use super::control::connect;
 use super::{FAILED, OK};
 use crate::sweep;
 
@@ -45,6 +47,8 @@ pub async fn run(args: DoctorArgs) -> Result<ExitCode> {
     let mut features = probe::probe_all(&config.bpffs);
     features.extend(callgate_warden::probe::probe_all().into_iter().map(of_warden));
     features.push(landlock());
+    features.push(trust_mounts(&config));
+    features.push(trust_in_force(&config).await);
     let missing = features.iter().any(|feature| feature.required && !feature.ok);
     if args.json {
         for f in &features {
@@ -83,5 +87,46 @@ fn landlock() -> probe::Feature {
         required: false,
         detail: scopes.unwrap_or_else(|error| error),
         degrades: "`run` needs --without-landlock: CMD may signal and trace processes of the same user",
+    }
+}
+
+/// Mounts over the CA files of containers.
+fn trust_mounts(config: &Config) -> probe::Feature {
+    let scratch = if config.runtime_dir.is_dir() { config.runtime_dir.clone() } else { std::env::temp_dir() };
+    let tried = callgate_trust::probe(&scratch);
+    probe::Feature {
+        name: "trust by mounts",
+        ok: tried.is_ok(),
+        required: false,
+        detail: tried.unwrap_or_else(|error| format!("{:#}", anyhow::Error::from(error))),
+        degrades: "containers trust the gate only by the variables that admission gives them, or that you do",
+    }
+}
+
+/// By which way the workloads of the agent that runs trust it: as far as this node can tell.
+async fn trust_in_force(config: &Config) -> probe::Feature {
+    let asked = async {
+        let mut agent = connect(&control::socket_path(&config.runtime_dir)).await?;
+        anyhow::Ok(agent.workloads(WorkloadsRequest {}).await?.into_inner().workloads)
+    };
+    let (ok, detail) = match asked.await {
+        Err(error) => (false, format!("not known: {error:#}")),
+        Ok(workloads) => {
+            let by = |way: &str| workloads.iter().filter(|one| one.trust.contains(way)).count();
+            let counts =
+                [("policy", by("policy")), ("webhook", by("webhook")), ("mount", by("mount (")), ("none", by("none"))];
+            let counted: Vec<String> =
+                counts.iter().filter(|(_, n)| *n > 0).map(|(way, n)| format!("{way}: {n}")).collect();
+            let failed = by("failed");
+            let detail = if counted.is_empty() { "no workload is enrolled".into() } else { counted.join(", ") };
+            (failed == 0, if failed > 0 { format!("{detail}; failed: {failed}") } else { detail })
+        }
+    };
+    probe::Feature {
+        name: "trust in force",
+        ok,
+        required: false,
+        detail,
+        degrades: "clients that do not trust the gate refuse its certificates: see `callgate workloads`",
     }
 }

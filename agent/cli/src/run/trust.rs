@@ -7,25 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use callgate_identity::Authority;
+use callgate_trust::variables::{BUNDLE, JAVA, PASSWORD, java_options};
 use tracing::warn;
-
-/// The variables that take a PEM bundle, and who reads them. The bundle is the system's roots and our CA,
-/// because most of these replace the client's own roots.
-const BUNDLE_VARIABLES: &[&str] = &[
-    "SSL_CERT_FILE",                    // OpenSSL, Go, rustls-native-certs, Ruby, PHP
-    "CURL_CA_BUNDLE",                   // curl
-    "REQUESTS_CA_BUNDLE",               // Python requests, httpx
-    "NODE_EXTRA_CA_CERTS",              // Node, added to its own
-    "GIT_SSL_CAINFO",                   // git
-    "AWS_CA_BUNDLE",                    // AWS CLI and SDKs
-    "PIP_CERT",                         // pip
-    "CARGO_HTTP_CAINFO",                // cargo
-    "DENO_CERT",                        // Deno
-    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", // gRPC's C core
-];
-
-/// Password of the trust store: Java wants one, its content is public. Source: the JDK's own default.
-const PASSWORD: &str = "changeit";
 
 /// The files of one run: `RUNTIME_DIR/INSTANCE/{ca.pem, bundle.pem, truststore.p12}`. Dropping it removes them.
 #[derive(Debug)]
@@ -63,8 +46,8 @@ impl Trust {
     pub fn environment(&self) -> Vec<(OsString, OsString)> {
         let bundle = self.directory.join("bundle.pem");
         let mut all: Vec<(OsString, OsString)> =
-            BUNDLE_VARIABLES.iter().map(|name| (name.into(), bundle.clone().into())).collect();
-        all.push(("JAVA_TOOL_OPTIONS".into(), self.java_options(std::env::var_os("JAVA_TOOL_OPTIONS"))));
+            BUNDLE.iter().map(|name| (name.into(), bundle.clone().into())).collect();
+        all.push((JAVA.into(), self.java_options(std::env::var_os(JAVA))));
         all
     }
 
@@ -73,14 +56,7 @@ impl Trust {
         if !options.is_empty() {
             options.push(" ");
         }
-        let store = self.directory.join("truststore.p12");
-        // Java splits the variable at blanks; quotes keep a path together.
-        let quote = if store.to_string_lossy().contains(' ') { "\"" } else { "" };
-        options.push(format!("{quote}-Djavax.net.ssl.trustStore="));
-        options.push(store);
-        options.push(format!(
-            "{quote} -Djavax.net.ssl.trustStoreType=PKCS12 -Djavax.net.ssl.trustStorePassword={PASSWORD}"
-        ));
+        options.push(java_options(&self.directory.join("truststore.p12").to_string_lossy()));
         options
     }
 
@@ -123,7 +99,7 @@ mod tests {
         let bundle = fs::read_to_string(trust.directory().join("bundle.pem")).unwrap();
         assert!(bundle.starts_with(&authority.ca_pem()));
         let environment = trust.environment();
-        assert_eq!(environment.len(), BUNDLE_VARIABLES.len() + 1);
+        assert_eq!(environment.len(), BUNDLE.len() + 1);
         let directory = trust.directory().to_owned();
         drop(trust);
         assert!(!directory.exists());

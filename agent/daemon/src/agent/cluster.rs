@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use callgate_enroll::{Pods, Rule, Source};
-use callgate_kubernetes::{Cluster, Reach, follow};
+use callgate_enroll::{Pods, Rule, Source, Trust};
+use callgate_kubernetes::{Cluster, Reach, follow, keep_certificate};
 use callgate_model::{FailMode, Mode};
 use callgate_proto::v1::ClusterStatus;
 use tracing::warn;
@@ -58,6 +58,20 @@ impl Agent {
         });
     }
 
+    /// Keeps the certificate that the cluster issues, if the configuration names who signs it.
+    pub(super) fn keep_certificate(&self) {
+        let Some((tls, joined)) = self.config.collector_tls.clone().zip(self.joined.as_ref()) else { return };
+        let Some(signer) = tls.signer else { return };
+        let (cluster, file) = (joined.cluster.clone(), self.config.issued_certificate());
+        let (node, stopping) = (self.config.node_name(), self.stopping.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = keep_certificate(cluster, signer, node, &file, &tls.ca) => {}
+            }
+        });
+    }
+
     /// Waits until the API has listed the pods, so that policies know them at the first connection, and the first look
     /// classifies them all. Where it does not answer everything goes on without: what is not known stays as it was, and
     /// under strict mode is refused.
@@ -81,7 +95,8 @@ impl Agent {
     /// The rule by which pods are classified: behind those that the configuration spells out.
     pub(super) fn pod_rule(&self) -> Option<Rule> {
         let pods = Arc::clone(&self.joined.as_ref()?.pods);
-        Some(Rule { source: Source::Pods(pods), name: None, mode: Mode::Enforce, fail: FailMode::Closed })
+        let (mode, fail, trust) = (Mode::Enforce, FailMode::Closed, Trust::Both);
+        Some(Rule { source: Source::Pods(pods), name: None, mode, fail, trust })
     }
 
     /// Whether pods may have been labelled otherwise since the last look.

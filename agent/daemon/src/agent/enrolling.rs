@@ -76,6 +76,8 @@ impl Agent {
             let name = entry.name.as_ref().map(|name| name.fill(&called, &path));
             let id = entity(&path, name.as_ref())?;
             let (mode, fail) = (entry.mode, entry.fail);
+            let below = path.strip_prefix(cgroup::cgroup2_mount()?).unwrap_or(&path).to_owned();
+            self.trust_at(below, entry.trust);
             let want = Want { id, mode, fail, weakened: Vec::new(), next: Instant::now() };
             self.wanted().insert(path, want);
         }
@@ -297,6 +299,7 @@ impl Agent {
         self.gate.tallies.forget(workload.cgroup);
         self.calm_about_sockets(workload);
         self.calm_about_net_raw(workload);
+        self.take_trust_back(workload);
         self.found().settling.remove(&workload.cgroup);
         self.record(enrolment_record(EnrolmentChange::Unenrolled, workload));
         info!(workload = %workload.id, "unenrolled");

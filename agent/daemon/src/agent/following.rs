@@ -273,6 +273,7 @@ impl Follower {
                     for change in changes {
                         match change {
                             Change::Came(path) => {
+                                agent.hurry_trust();
                                 self.came(&agent, &path);
                             }
                             Change::Went(path) => self.went(&agent, &path),
@@ -351,9 +352,13 @@ impl Follower {
     fn classify(&self, agent: &Agent, path: &Path, below_mount: &Path, below_root: &Path) -> Result<Option<CgroupId>> {
         for rule in &self.rules {
             match rule.class(below_mount, below_root)? {
-                Some(Class::Enrolled { id, mode, fail }) => {
+                Some(Class::Enrolled { id, mode, fail, trust }) => {
                     agent.end_exemption(path)?;
-                    return agent.enrol_found(path, id, mode, fail);
+                    let enrolled = agent.enrol_found(path, id, mode, fail)?;
+                    if let Some(cgroup) = enrolled {
+                        agent.trust_by(cgroup, trust);
+                    }
+                    return Ok(enrolled);
                 }
                 Some(Class::Exempt) => {
                     agent.exempt(path)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use callgate_model::{AgentRecord, AgentState, RecordKind};
-use callgate_uplink::{EXPIRY_WARNING, days_until};
+use callgate_uplink::{Certificate, days_until};
 use tracing::{error, info, warn};
 
 use super::enrolling::workload_uids;
@@ -81,13 +81,13 @@ impl Agent {
         let condition = tls.condition();
         let fault =
             condition.fault.map(|fault| format!("changed certificates are not used, the last good ones are: {fault}"));
-        let soon = |whose: &str, expires: SystemTime| {
-            let days = days_until(expires);
+        let soon = |whose: &str, certificate: &Certificate| {
+            let days = days_until(certificate.expires);
             let ends = if days < 0 { "has expired".to_owned() } else { format!("expires in {days} days") };
-            (expires <= SystemTime::now() + EXPIRY_WARNING).then(|| format!("{whose} certificate {ends}"))
+            certificate.ends_soon().then(|| format!("{whose} certificate {ends}"))
         };
-        let own = soon("the agent's", condition.certificate.expires);
-        let theirs = tls.collector_expires().and_then(|expires| soon("the collector's", expires));
+        let own = condition.certificate.and_then(|own| soon("the agent's", &own));
+        let theirs = tls.collector_certificate().and_then(|theirs| soon("the collector's", &theirs));
         for (cause, text) in [(CERTIFICATES, fault), (CERTIFICATE_EXPIRY, own), (COLLECTOR_EXPIRY, theirs)] {
             match text {
                 Some(text) => self.alarm(cause, &text),

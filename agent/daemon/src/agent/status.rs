@@ -6,7 +6,7 @@ use callgate_proto::v1::{
     HookedCgroup, KernelProgram, PolicyStatus, SpoolStatus, StatusReply, UplinkState as ProtoState, UplinkStatus,
     WardenPart,
 };
-use callgate_uplink::UplinkState;
+use callgate_uplink::{ClientTls, UplinkState};
 use tracing::warn;
 
 use super::Agent;
@@ -78,10 +78,13 @@ impl Agent {
             state: state.into(),
             acked_us: status.acked_at.map(micros).unwrap_or_default(),
             unacked: spool.last_seq.saturating_sub(spool.acked_seq),
-            certificate_expires_us: tls.map(|tls| micros(tls.condition().certificate.expires)).unwrap_or_default(),
+            certificate_expires_us: tls
+                .and_then(|tls| tls.condition().certificate)
+                .map(|own| micros(own.expires))
+                .unwrap_or_default(),
             collector_certificate_expires_us: tls
-                .and_then(|tls| tls.collector_expires())
-                .map(micros)
+                .and_then(ClientTls::collector_certificate)
+                .map(|theirs| micros(theirs.expires))
                 .unwrap_or_default(),
         })
     }

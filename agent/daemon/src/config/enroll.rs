@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use callgate_enroll::{Containers, NameTemplate, Pattern, RUNTIMES, Rule, Source, UnitName, cgroup};
+use callgate_enroll::{Containers, NameTemplate, Pattern, RUNTIMES, Rule, Source, Trust, UnitName, cgroup};
 use callgate_model::{FailMode, Mode};
 use serde::Deserialize;
 
@@ -21,6 +21,8 @@ pub struct EnrollEntry {
     pub mode: Mode,
     /// `closed`, `open` or `observe`: what holds while no agent is alive.
     pub fail: FailMode,
+    /// `mount` or `none`: whether our CA is mounted over the CA files of its containers.
+    pub trust: Trust,
 }
 
 /// Which cgroups an entry means.
@@ -49,6 +51,17 @@ struct Keys {
     mode: Mode,
     #[serde(default)]
     fail: FailMode,
+    #[serde(default)]
+    trust: TrustKey,
+}
+
+/// What `trust` may say: there is no admission outside of a cluster.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum TrustKey {
+    Mount,
+    #[default]
+    None,
 }
 
 #[derive(Deserialize)]
@@ -62,7 +75,7 @@ struct ContainerKeys {
 impl TryFrom<Keys> for EnrollEntry {
     type Error = String;
     fn try_from(keys: Keys) -> Result<Self, String> {
-        let Keys { cgroup, unit, slice, container, name, mode, fail } = keys;
+        let Keys { cgroup, unit, slice, container, name, mode, fail, trust } = keys;
         let what = match (cgroup, unit, slice, container) {
             (Some(text), None, None, None) if Pattern::is_pattern(&text) => What::Pattern(text),
             (Some(path), None, None, None) => What::Path(path.into()),
@@ -77,7 +90,11 @@ impl TryFrom<Keys> for EnrollEntry {
             (None, None, None, Some(keys)) => What::Containers(keys.containers()?),
             _ => return Err("an `[[enroll]]` has one of `cgroup`, `unit`, `slice` and `container`".to_owned()),
         };
-        Ok(Self { what, name, mode, fail })
+        let trust = match trust {
+            TrustKey::Mount => Trust::Mount,
+            TrustKey::None => Trust::None,
+        };
+        Ok(Self { what, name, mode, fail, trust })
     }
 }
 
@@ -116,7 +133,7 @@ impl EnrollEntry {
             What::Unit(unit) => Source::Unit(unit.clone()),
             What::Containers(containers) => Source::Containers(containers.clone()),
         };
-        Ok(Some(Rule { source, name: self.name.clone(), mode: self.mode, fail: self.fail }))
+        Ok(Some(Rule { source, name: self.name.clone(), mode: self.mode, fail: self.fail, trust: self.trust }))
     }
 }
 
@@ -166,6 +183,8 @@ mod tests {
             parsed("container = { runtime = \"docker\", label = \"a=b\", root = \"/x\" }\nname = \"ci-{name}\"");
         assert!(matches!(container.unwrap().what, What::Containers(_)));
         assert_eq!(parsed("cgroup = \"a\"").unwrap().fail, FailMode::Closed);
+        assert_eq!(parsed("cgroup = \"a\"").unwrap().trust, Trust::None);
+        assert_eq!(parsed("cgroup = \"a/*\"\ntrust = \"mount\"").unwrap().rule().unwrap().unwrap().trust, Trust::Mount);
         assert_eq!(parsed("cgroup = \"a\"\nfail = \"open\"").unwrap().fail, FailMode::Open);
         assert_eq!(parsed("cgroup = \"a/*\"\nfail = \"observe\"").unwrap().fail, FailMode::Observe);
     }
@@ -184,6 +203,7 @@ mod tests {
             ("container = { runtime = \"docker\", label = \"a\", root = \"x\" }", "absolute"),
             ("cgroup = \"a\"\nnmae = \"b\"", "nmae"),
             ("cgroup = \"a\"\nfail = \"close\"", "`closed`, `open`, `observe`"),
+            ("cgroup = \"a\"\ntrust = \"admission\"", "`mount`"),
             ("cgroup = \"a/*\"\nname = \"{label}\"", "`{label}` is no part of a name"),
         ] {
             let error = parsed(keys).unwrap_err();

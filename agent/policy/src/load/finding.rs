@@ -37,6 +37,8 @@ pub enum Rule {
     Syntax,
     /// A file, a policy or its nesting is over the bound.
     TooLarge,
+    /// An object of the cluster that has no text to read.
+    Unfit,
     /// Templates are not supported.
     Template,
     /// A name that the schema does not have.
@@ -59,6 +61,8 @@ pub enum Rule {
     Context,
     /// The policy can never match.
     NeverMatches,
+    /// A policy of one namespace speaks of another.
+    Foreign,
     /// The policy demands what could not be enforced.
     Unenforceable,
     /// The policy forbids by what an argument or ancestor is, where it should say what is allowed.
@@ -142,7 +146,14 @@ impl Finding {
         }
     }
 
-    pub(super) fn internal(message: &str) -> Self {
+    /// The set has no policy.
+    pub(crate) fn empty() -> Self {
+        let mut finding = Self::whole(Rule::Empty, "", "there is no policy, so everything is denied".to_owned());
+        finding.severity = Severity::Warning;
+        finding.help("`callgate policy init DIR` writes a first one")
+    }
+
+    pub(crate) fn internal(message: &str) -> Self {
         Self::whole(Rule::Internal, "", format!("{message}: this is a bug of Callgate"))
     }
 
@@ -204,7 +215,7 @@ impl fmt::Display for LoadErrors {
 impl std::error::Error for LoadErrors {}
 
 /// Puts findings into reading order, each once, and cuts an endless list short without losing its errors.
-pub(super) fn sort(findings: &mut Vec<Finding>) {
+pub(crate) fn sort(findings: &mut Vec<Finding>) {
     findings.sort_by(|a, b| {
         (&a.file, a.line, a.column, a.severity, &a.message).cmp(&(&b.file, b.line, b.column, b.severity, &b.message))
     });

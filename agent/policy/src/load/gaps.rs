@@ -9,19 +9,14 @@ use crate::entities::Names;
 use crate::index::Key;
 use crate::set::{principal_key, resource_key};
 
-/// Checks the policies together.
+/// Checks the policies of one text together.
 pub(super) fn check(loaded: &[Loaded<'_>], names: &Names, findings: &mut Vec<Finding>) {
-    if loaded.is_empty() && findings.is_empty() {
-        let mut finding = Finding::whole(Rule::Empty, "", "there is no policy, so everything is denied".to_owned());
-        finding.severity = Severity::Warning;
-        findings.push(finding.help("`callgate policy init DIR` writes a first one"));
-    }
     for policy in loaded {
         permits_everything(policy, findings);
     }
     let unopened = |policy: &&Loaded<'_>| policy.terms.tls == Some(TlsMode::Passthrough);
     for passthrough in loaded.iter().filter(unopened) {
-        unenforceable(passthrough, loaded, names, findings);
+        within(passthrough, loaded, names, findings);
     }
 }
 
@@ -32,36 +27,84 @@ fn permits_everything(policy: &Loaded<'_>, findings: &mut Vec<Finding>) {
     if policy.effect != Effect::Permit || !all {
         return;
     }
-    let message = match (policy.actions.connect, policy.actions.call) {
-        (true, true) => "this permits every call and every connection of every workload, undecoded ones too",
-        (true, false) => "this permits every connection of every workload, undecoded ones too",
-        _ => "this permits every call of every workload",
+    let what = match (policy.actions.connect, policy.actions.call) {
+        (true, true) => "every call and every connection",
+        (true, false) => "every connection",
+        _ => "every call",
     };
-    let finding = policy.source.finding(Severity::Warning, Rule::Broad, policy.source.head(), message.to_owned());
+    let whose = policy.origin.namespace().map_or_else(String::new, |namespace| format!(" of namespace `{namespace}`"));
+    let undecoded = if policy.actions.connect { ", undecoded ones too" } else { "" };
+    let message = format!("this permits {what} of every workload{whose}{undecoded}");
+    let finding = policy.source.finding(Severity::Warning, Rule::Broad, policy.source.head(), message);
     findings.push(finding.of(&policy.id).help("name the service: `resource in Callgate::Service::\"api.example\"`"));
 }
 
-/// Within TLS that passes unopened no call is seen, so no rule about calls can hold there.
-fn unenforceable(passthrough: &Loaded<'_>, loaded: &[Loaded<'_>], names: &Names, findings: &mut Vec<Finding>) {
-    let passed = services(passthrough, names);
-    for rule in loaded.iter().filter(|rule| rule.actions.call) {
-        let what = match rule.effect {
-            Effect::Forbid => "this forbid could not be enforced",
-            Effect::Permit if !rule.terms.mask.is_empty() => "`@mask` could not be carried out",
-            Effect::Permit => continue,
-        };
-        if !meet(&principals(passthrough), &principals(rule)) {
-            continue;
+/// Checks the policies of a text against those that were taken before it.
+///
+/// Whoever came first stays: texts of an operator come before those of a namespace, and those that pass TLS through
+/// come last among their like.
+pub(crate) fn between(taken: &[Loaded<'_>], new: &[Loaded<'_>], names: &Names, findings: &mut Vec<Finding>) {
+    let unopened = |policy: &&Loaded<'_>| policy.terms.tls == Some(TlsMode::Passthrough);
+    for passthrough in new.iter().filter(unopened) {
+        for rule in taken {
+            let Some((what, overlap)) = gap(passthrough, rule, names) else { continue };
+            // Nobody loosens by a general rule what an operator has tied down.
+            let severity = match overlap {
+                Overlap::General if rule.origin.rank() == passthrough.origin.rank() => Severity::Warning,
+                _ => Severity::Error,
+            };
+            let message = format!("{what} of policy `{}` within TLS that this passes through unopened", rule.id);
+            let head = passthrough.source.head();
+            let finding = passthrough.source.finding(severity, Rule::Unenforceable, head, message).of(&passthrough.id);
+            findings.push(finding.help("drop `@tls(\"passthrough\")`, or keep the two scopes apart"));
         }
+    }
+    for passthrough in taken.iter().filter(unopened) {
+        for rule in new {
+            let Some((what, overlap)) = gap(passthrough, rule, names) else { continue };
+            // What an operator passes through stays so, and the rule holds elsewhere: told, and no more.
+            let severity = match overlap {
+                Overlap::Named if rule.origin.rank() == passthrough.origin.rank() => Severity::Error,
+                _ => Severity::Warning,
+            };
+            findings.push(unenforceable(severity, what, passthrough, rule));
+        }
+    }
+}
+
+/// Within TLS that passes unopened no call is seen, so no rule about calls can hold there.
+fn within(passthrough: &Loaded<'_>, loaded: &[Loaded<'_>], names: &Names, findings: &mut Vec<Finding>) {
+    for rule in loaded {
         // Both name the service: somebody wants it both ways. A general rule meets a passthrough by accident.
-        let severity = match overlap(&passed, &services(rule, names)) {
-            Overlap::None => continue,
-            Overlap::Named => Severity::Error,
-            Overlap::General => Severity::Warning,
-        };
-        let message = format!("{what} within TLS that policy `{}` passes through unopened", passthrough.id);
-        let finding = rule.source.finding(severity, Rule::Unenforceable, rule.source.head(), message).of(&rule.id);
-        findings.push(finding.help("drop `@tls(\"passthrough\")` there, or keep the two scopes apart"));
+        let Some((what, overlap)) = gap(passthrough, rule, names) else { continue };
+        let severity = if matches!(overlap, Overlap::Named) { Severity::Error } else { Severity::Warning };
+        findings.push(unenforceable(severity, what, passthrough, rule));
+    }
+}
+
+fn unenforceable(severity: Severity, what: &str, passthrough: &Loaded<'_>, rule: &Loaded<'_>) -> Finding {
+    let message = format!("{what} within TLS that policy `{}` passes through unopened", passthrough.id);
+    let finding = rule.source.finding(severity, Rule::Unenforceable, rule.source.head(), message).of(&rule.id);
+    finding.help("drop `@tls(\"passthrough\")` there, or keep the two scopes apart")
+}
+
+/// What of `rule` would not hold within the TLS of `passthrough`, and how the two meet; none where all of it does.
+fn gap(passthrough: &Loaded<'_>, rule: &Loaded<'_>, names: &Names) -> Option<(&'static str, Overlap)> {
+    let what = match rule.effect {
+        _ if !rule.actions.call => return None,
+        Effect::Forbid => "this forbid could not be enforced",
+        Effect::Permit if !rule.terms.mask.is_empty() => "`@mask` could not be carried out",
+        Effect::Permit => return None,
+    };
+    let apart = |a: Option<&str>, b: Option<&str>| a.is_some_and(|a| b.is_some_and(|b| a != b));
+    if apart(passthrough.origin.namespace(), rule.origin.namespace())
+        || !meet(&principals(passthrough), &principals(rule))
+    {
+        return None;
+    }
+    match overlap(&services(passthrough, names), &services(rule, names)) {
+        Overlap::None => None,
+        overlap => Some((what, overlap)),
     }
 }
 

@@ -8,9 +8,7 @@ use super::{Finding, Loaded, Rule, Severity};
 use crate::entities::Names;
 
 /// Kinds of workloads that this version enrols: what an id begins with.
-const WORKLOADS: &[&str] = &["run/", "cgroup/", "unit/", "container/"];
-/// Kinds of a later version.
-const WORKLOADS_LATER: &[&str] = &["k8s/"];
+const WORKLOADS: &[&str] = &["run/", "cgroup/", "unit/", "container/", "k8s/"];
 
 /// Checks every entity that `policy` names.
 pub(super) fn check(policy: &mut Loaded<'_>, names: &Names, findings: &mut Vec<Finding>) {
@@ -19,6 +17,17 @@ pub(super) fn check(policy: &mut Loaded<'_>, names: &Names, findings: &mut Vec<F
         if let Some((severity, message, help)) = wrong(&uid, id, names) {
             let span = policy.source.literal(id);
             findings.push(policy.source.finding(severity, Rule::EntityId, span, message).of(&policy.id).help(help));
+        }
+        // It would match nothing: the set looks at the policy for its own namespace alone.
+        if let (Some(own), Some(other)) = (policy.origin.namespace(), namespace_of(&uid, id, names))
+            && own != other
+        {
+            let message =
+                format!("a CallPolicy of namespace `{own}` cannot speak of namespace `{}`", other.escape_debug());
+            let help = "put it into that namespace, or write a ClusterCallPolicy";
+            let span = policy.source.literal(id);
+            let finding = policy.source.finding(Severity::Error, Rule::Foreign, span, message).of(&policy.id);
+            findings.push(finding.help(help));
         }
     }
     if let ResourceConstraint::Eq(uid) = policy.policy.resource_constraint()
@@ -53,11 +62,33 @@ fn wrong(uid: &EntityUid, id: &str, names: &Names) -> Option<(Severity, String, 
             "write `context.arguments.number`, and so on, so that it is seen which arguments are meant".to_owned();
         return Some((Severity::Error, format!("`{kind}` cannot be named"), help));
     }
-    if matches!(kind.basename(), "Namespace" | "ServiceAccount") {
-        let message = format!("this version enrols nothing from Kubernetes, so nothing is in `{kind}::\"{shown}\"`");
-        return Some((Severity::Warning, message, "the policy never matches by it".to_owned()));
+    if *kind == names.service_account && !id.split_once('/').is_some_and(|(a, b)| !a.is_empty() && is_label(b)) {
+        let help = "expected `NAMESPACE/NAME`".to_owned();
+        return Some((Severity::Error, format!("`{shown}` is not a service account"), help));
+    }
+    if *kind == names.namespace && !is_label(id) {
+        return Some((Severity::Error, format!("`{shown}` is not a namespace"), "expected its bare name".to_owned()));
     }
     None
+}
+
+/// Whether it can be a name of the cluster: of a namespace, or of a service account, which may have dots.
+fn is_label(id: &str) -> bool {
+    !id.is_empty() && id.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c))
+}
+
+/// The namespace that an entity belongs to; none if it belongs to none.
+fn namespace_of<'a>(uid: &EntityUid, id: &'a str, names: &Names) -> Option<&'a str> {
+    let kind = uid.type_name();
+    if *kind == names.namespace {
+        return Some(id);
+    }
+    let account = match () {
+        () if *kind == names.service_account => id,
+        () if *kind == names.workload => id.strip_prefix("k8s/")?,
+        () => return None,
+    };
+    Some(account.split_once('/').map_or(account, |(namespace, _)| namespace))
 }
 
 /// Advice if `id` is neither `host` nor `host:port` in their one canonical form.
@@ -135,11 +166,8 @@ fn workload_advice(id: &str) -> Option<String> {
     if named(WORKLOADS) {
         return None;
     }
-    if named(WORKLOADS_LATER) {
-        return Some("this version enrols no such workloads".to_owned());
-    }
-    let expected = "expected `run/NAME` or `cgroup/PATH`";
-    let near = id.split_once('/').and_then(|(kind, name)| Some((nearest(kind, ["run", "cgroup"])?, name)));
+    let expected = "expected `run/NAME`, `cgroup/PATH` or `k8s/NAMESPACE/SERVICEACCOUNT`";
+    let near = id.split_once('/').and_then(|(kind, name)| Some((nearest(kind, ["run", "cgroup", "k8s"])?, name)));
     Some(match near {
         Some((kind, name)) if !name.is_empty() => format!("did you mean `{kind}/{}`?", name.escape_debug()),
         _ => expected.to_owned(),

@@ -60,7 +60,7 @@ const CALL_CONDITIONS: &[(&str, Option<(ArgumentKind, &str)>)] = &[
 
 /// A policy, in parts.
 #[derive(Clone, Debug)]
-struct Rule {
+pub(super) struct Rule {
     permit: bool,
     call: bool,
     principal: &'static str,
@@ -75,7 +75,7 @@ impl Rule {
         format!("({}, action == Callgate::Action::\"{action}\", {})", self.principal, self.resource)
     }
 
-    fn text(&self, number: usize) -> String {
+    pub(super) fn text(&self, number: usize) -> String {
         let effect = if self.permit { "permit" } else { "forbid" };
         format!("@id(\"p{number}\") {effect} {} {};", self.scope(), self.condition)
     }
@@ -87,7 +87,7 @@ impl Rule {
     }
 }
 
-fn rule() -> impl Strategy<Value = Rule> {
+pub(super) fn rule() -> impl Strategy<Value = Rule> {
     let select = proptest::sample::select::<&'static str>;
     let condition = prop_oneof![
         select(CONDITIONS).prop_map(|condition| (condition, None, false)),
@@ -106,7 +106,7 @@ fn rule() -> impl Strategy<Value = Rule> {
         .prop_filter("loads", |rule| crate::tests::parse(&rule.text(0)).is_ok())
 }
 
-fn state() -> impl Strategy<Value = ArgumentsState> {
+pub(super) fn state() -> impl Strategy<Value = ArgumentsState> {
     let number = |n: i64| Argument::Number { whole: Some(n), decimal: Some(Decimal(n * 10_000)) };
     let value = proptest::option::of(proptest::sample::select(vec![
         number(5),

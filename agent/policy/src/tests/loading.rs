@@ -130,8 +130,8 @@ fn ids_of_entities_must_be_possible() {
         &["did you mean `run/x`?"],
     );
     refused(
-        &format!(r#"permit (principal == Callgate::Workload::"k8s/a/b", {CALL}, resource);"#),
-        &["this version enrols no such workloads"],
+        &format!(r#"permit (principal in Callgate::ServiceAccount::"web", {CALL}, resource);"#),
+        &["`web` is not a service account", "NAMESPACE/NAME"],
     );
     refused(
         &format!(r#"permit (principal, {CONNECT}, resource == Callgate::Service::"api.x");"#),
@@ -226,7 +226,6 @@ fn warns_of_what_is_probably_not_meant() {
             ),
             Rule::Spoofable,
         ),
-        (format!(r#"permit (principal in Callgate::Namespace::"shop", {CALL}, resource);"#), Rule::EntityId),
     ] {
         let (_, warnings) = parse(&text).unwrap();
         assert!(warnings.iter().any(|w| w.rule == rule && w.severity == Severity::Warning), "{warnings:?}\n{text}");

@@ -16,6 +16,7 @@ mod programs;
 mod run;
 mod size;
 mod spaces;
+mod trust;
 mod upgrade;
 mod warden;
 
@@ -37,6 +38,7 @@ fn main() -> std::process::ExitCode {
         failure::CASES,
         fail::CASES,
         spaces::CASES,
+        trust::CASES,
         upgrade::CASES,
         warden::CASES,
     ];

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use callgate_e2e::{Case, Site, site};
-use callgate_harness::{LoadReport, Running, count, program};
+use callgate_harness::{LoadReport, Running, count, eventually, program};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -12,6 +12,8 @@ pub const CASES: &[Case] = &[
         .needs(&["netns", "python3"])
         .alone(),
     Case::new("a_workload_cannot_take_over", a_workload_cannot_take_over).needs(&["netns", "python3"]),
+    Case::new("a_relieved_agent_that_stays_holds_nothing", a_relieved_agent_that_stays_holds_nothing)
+        .needs(&["netns", "curl"]),
     Case::new("uninstall_leaves_nothing_and_touches_nobody_else", uninstall_leaves_nothing_and_touches_nobody_else)
         .needs(&["netns", "curl"]),
 ];
@@ -33,6 +35,9 @@ print(json.dumps({'asked': asked, 'failed': failed, 'slowest_s': slowest}))
 
 /// Longest answer. Source: less than the 5 s after which a resolver asks again (resolv.conf(5)).
 const SLOWEST_S: f64 = 4.0;
+
+/// Longest wait for an agent to end or to change.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// New connections each second. Source: the issue's.
 const RATE: u64 = 1_000;
@@ -104,6 +109,31 @@ fn a_workload_cannot_take_over() -> Result<()> {
     ensure!(site.agent()?.is_running());
     let served = site.curl(&[&site.api_url("/v1/users/1")])?;
     ensure!(served.stdout.ends_with("\n200"), "{} {}", served.stdout, served.stderr);
+    Ok(())
+}
+
+/// As in Kubernetes, where kubelet would start an agent again that ends, and where both pods are there for a while.
+fn a_relieved_agent_that_stays_holds_nothing() -> Result<()> {
+    let mut site = Site::new()?;
+    let mut before = site.upgrade_agent_with(&["--stay"])?;
+    ensure!(before.wait(PATIENCE)?.success(), "without the option an agent ends");
+    let mut relieved = site.upgrade_agent_with(&["--stay"])?;
+    let words = format!("/proc/{}/cmdline", relieved.pid());
+    eventually("the relieved agent to be idle", PATIENCE, || {
+        std::fs::read_to_string(&words).is_ok_and(|words| words.contains("--idle")).then_some(())
+    })?;
+    ensure!(site.curl(&[&site.api_url("/v1/users/1")])?.stdout.ends_with("\n200"), "the successor does not serve");
+    // Its successor is gone without a word: nothing that the idle one holds keeps the next from the node.
+    site.kill_agent()?;
+    ensure!(
+        site.curl(&[&site.api_url("/v1/users/1")])?.code() == 7,
+        "somebody serves beside the agent that was killed"
+    );
+    site.start_agent()?;
+    ensure!(site.curl(&[&site.api_url("/v1/users/1")])?.stdout.ends_with("\n200"), "the node is not served any more");
+    ensure!(relieved.is_running(), "it did not stay: {}", relieved.stderr());
+    relieved.signal(rustix::process::Signal::TERM)?;
+    ensure!(relieved.wait(PATIENCE)?.success(), "{}", relieved.stderr());
     Ok(())
 }
 

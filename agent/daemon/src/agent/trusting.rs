@@ -1,0 +1,305 @@
+//! Has the containers of workloads trust our CA, by mounts over their own CA files, and takes that back.
+//!
+//! How that is done is `callgate_trust`'s. Here is when: as containers come, until their enrolment ends.
+//! Enforcement does not depend on it: a client without trust refuses our certificate, and its call does not go out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use callgate_enroll::{Trust, cgroup};
+use callgate_identity::Authority;
+use callgate_model::{CgroupId, Workload};
+use callgate_trust::{Ca, Delivered, Space, SpaceId, TrustError};
+use tracing::{debug, info};
+
+use super::Agent;
+
+/// How often containers that are new are looked for, and how often just after a cgroup has come.
+const LOOK: Duration = Duration::from_secs(1);
+const HURRIED: Duration = Duration::from_millis(50);
+/// How long a container may take to be made, once its cgroup is there. Source: runc takes 100 to 300 ms.
+const HURRY: Duration = Duration::from_secs(3);
+
+/// How long one container may hold up the others: its file systems may be anything.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Most containers of one workload that may hang; what comes after them is not tried.
+const STUCK_MAX: usize = 4;
+/// When what failed is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// What is known of trust on this node.
+pub(super) struct Trusting {
+    ca: Arc<Ca>,
+    /// A directory of ours in which mounts are prepared.
+    scratch: PathBuf,
+    state: Mutex<State>,
+    /// Held while one workload is looked into or cleared: nothing is mounted once its enrolment has ended.
+    turn: Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What rules say, by workload.
+    wishes: BTreeMap<CgroupId, Trust>,
+    /// What the configuration says of single cgroups.
+    by_path: BTreeMap<PathBuf, Trust>,
+    done: BTreeMap<(CgroupId, SpaceId), Done>,
+    /// A cgroup has come a moment ago.
+    hurry_until: Option<Instant>,
+}
+
+/// What became of one container.
+enum Done {
+    Delivered {
+        files: usize,
+    },
+    Failed {
+        why: String,
+        at: Instant,
+    },
+    /// It did not answer in time; a thread waits for it.
+    Stuck,
+}
+
+impl Trusting {
+    /// Delivers `authority`'s CA, preparing mounts in `scratch`.
+    ///
+    /// # Errors
+    /// If the CA's certificate cannot be parsed.
+    pub(super) fn new(authority: &Authority, scratch: &Path) -> Result<Self> {
+        let ca = Ca::of_pem(&authority.ca_pem()).context("the CA of this agent")?;
+        Ok(Self { ca: Arc::new(ca), scratch: scratch.to_owned(), state: Mutex::default(), turn: Mutex::default() })
+    }
+
+    fn hurried(&self) -> bool {
+        self.state().hurry_until.is_some_and(|until| until > Instant::now())
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Agent {
+    /// A rule enrols `cgroup`, which is to come to trust in this way.
+    pub(super) fn trust_by(&self, cgroup: CgroupId, trust: Trust) {
+        if self.found().enrolled.contains(&cgroup) {
+            self.trusting.state().wishes.insert(cgroup, trust);
+        }
+    }
+
+    /// The configuration enrols the cgroup at `path`.
+    pub(super) fn trust_at(&self, path: PathBuf, trust: Trust) {
+        self.trusting.state().by_path.insert(path, trust);
+    }
+
+    /// A cgroup has come: a container may be in the making.
+    pub(super) fn hurry_trust(&self) {
+        self.trusting.state().hurry_until = Some(Instant::now() + HURRY);
+    }
+
+    /// Looks for containers, as long as the agent lives.
+    ///
+    /// # Errors
+    /// If there is no thread for it.
+    pub(super) fn deliver_trust(self: &Arc<Self>) -> Result<()> {
+        let agent = Arc::downgrade(self);
+        let run = move || {
+            let mut looked: Option<Instant> = None;
+            while let Some(agent) = living(&agent) {
+                if agent.trusting.hurried() || looked.is_none_or(|at| at.elapsed() >= LOOK) {
+                    agent.look_for_containers();
+                    looked = Some(Instant::now());
+                }
+                drop(agent);
+                thread::sleep(HURRIED);
+            }
+        };
+        thread::Builder::new().name("trust".into()).spawn(run).context("cannot look for containers")?;
+        Ok(())
+    }
+
+    /// How `workload` trusts our CA, in words: `webhook + mount (2 files)`, `none`.
+    pub(crate) fn trust_of(&self, workload: &Workload) -> String {
+        let admitted = self.joined.as_ref().and_then(|joined| joined.pods.admitted_at(&workload.cgroup_path));
+        let state = self.trusting.state();
+        let own = || state.done.iter().filter(|((cgroup, _), _)| *cgroup == workload.cgroup).map(|(_, done)| done);
+        let files: usize = own().map(|done| if let Done::Delivered { files } = done { *files } else { 0 }).sum();
+        let failed = own().any(|done| !matches!(done, Done::Delivered { .. }));
+        let mounted = match (state.wish(workload).mounts(), files, failed) {
+            (false, ..) => None,
+            (true, 0, true) => Some("mount (failed)".to_owned()),
+            (true, 0, false) => Some("mount (nothing yet)".to_owned()),
+            (true, files, false) => Some(format!("mount ({files} files)")),
+            (true, files, true) => Some(format!("mount ({files} files, some failed)")),
+        };
+        let all: Vec<String> = admitted.into_iter().chain(mounted).collect();
+        if all.is_empty() { "none".into() } else { all.join(" + ") }
+    }
+
+    /// Takes back what was mounted for `workload`, whose enrolment ends.
+    pub(super) fn take_trust_back(&self, workload: &Workload) {
+        self.trusting.state().wishes.remove(&workload.cgroup);
+        self.calm(&cause(workload));
+        self.clear(workload);
+    }
+
+    /// Takes back what was mounted for `workload`, wherever it still lives.
+    fn clear(&self, workload: &Workload) {
+        let _turn = self.trusting.turn();
+        self.trusting.state().done.retain(|(cgroup, _), _| *cgroup != workload.cgroup);
+        let Ok(mount) = cgroup::cgroup2_mount() else { return };
+        match take_trust_back(&mount.join(&workload.cgroup_path)) {
+            Ok(0) => {}
+            Ok(files) => info!(workload = %workload.id, files, "trust was taken back"),
+            Err(error) => self.alarm(&cause(workload), &format!("mounts of `{}` stay: {error:#}", workload.id)),
+        }
+    }
+
+    fn look_for_containers(&self) {
+        let Ok(mount) = cgroup::cgroup2_mount() else { return };
+        let roster = self.gate.roster.list();
+        let mut seen = BTreeSet::new();
+        for workload in roster.iter() {
+            let wished = self.trusting.state().wish(workload).mounts();
+            if !wished {
+                if self.trusting.state().done.keys().any(|(cgroup, _)| *cgroup == workload.cgroup) {
+                    self.clear(workload);
+                    self.calm(&cause(workload));
+                }
+                continue;
+            }
+            self.look_into(workload, &mount.join(&workload.cgroup_path), &mut seen);
+        }
+        // Containers that have ended, but for those whose thread still waits.
+        self.trusting.state().done.retain(|key, done| seen.contains(key) || matches!(done, Done::Stuck));
+    }
+
+    fn look_into(&self, workload: &Workload, path: &Path, seen: &mut BTreeSet<(CgroupId, SpaceId)>) {
+        let _turn = self.trusting.turn();
+        if self.gate.roster.get(workload.cgroup).is_none() {
+            return;
+        }
+        let mut troubles = BTreeSet::new();
+        for pid in cgroup::processes(path).unwrap_or_default() {
+            let space = match Space::of(pid) {
+                Ok(space) => space,
+                Err(error @ TrustError::OwnNamespace(_)) => {
+                    troubles.insert(error.to_string());
+                    continue;
+                }
+                // It is gone.
+                Err(_) => continue,
+            };
+            let key = (workload.cgroup, space.id());
+            // While its number was looked up it may have become another process's.
+            let is_in = cgroup::of_process(pid).is_ok_and(|at| at.starts_with(&workload.cgroup_path));
+            if !is_in || !space.is_alive() || !seen.insert(key) {
+                continue;
+            }
+            let due = match self.trusting.state().done.get(&key) {
+                None => true,
+                Some(Done::Failed { at, .. }) => at.elapsed() > AGAIN,
+                Some(Done::Delivered { .. } | Done::Stuck) => false,
+            };
+            if due {
+                let done = self.deliver(workload, space);
+                self.trusting.state().done.insert(key, done);
+            }
+            match self.trusting.state().done.get(&key) {
+                Some(Done::Failed { why, .. }) => drop(troubles.insert(why.clone())),
+                Some(Done::Stuck) => drop(troubles.insert("a file system of a container does not answer".into())),
+                Some(Done::Delivered { .. }) | None => {}
+            }
+        }
+        match troubles.first() {
+            // Of what is still being made nothing can be said yet.
+            Some(_) if self.trusting.hurried() => {}
+            Some(first) => {
+                let text = format!("clients of `{}` may not trust the gate: {first}", workload.id);
+                self.alarm(&cause(workload), &text);
+            }
+            None => self.calm(&cause(workload)),
+        }
+    }
+
+    fn deliver(&self, workload: &Workload, space: Space) -> Done {
+        let failed = |why| Done::Failed { why, at: Instant::now() };
+        let state = self.trusting.state();
+        let stuck =
+            state.done.iter().filter(|((cgroup, _), done)| *cgroup == workload.cgroup && matches!(done, Done::Stuck));
+        if stuck.count() >= STUCK_MAX {
+            return failed("too many of its containers do not answer".into());
+        }
+        drop(state);
+        let (ca, scratch) = (Arc::clone(&self.trusting.ca), self.trusting.scratch.clone());
+        match in_time(move || space.deliver(&ca, &scratch)) {
+            Some(Ok(Delivered { mounted, already, left })) => {
+                if !mounted.is_empty() {
+                    info!(workload = %workload.id, files = ?mounted, "our CA was mounted over CA files");
+                }
+                debug!(workload = %workload.id, ?already, ?left, "CA files that were left as they are");
+                match (left.first(), mounted.len() + already.len()) {
+                    (Some((path, why)), 0) => failed(format!("`{path}`: {why}")),
+                    (_, files) => Done::Delivered { files },
+                }
+            }
+            Some(Err(error)) => failed(format!("{:#}", anyhow::Error::from(error))),
+            None => Done::Stuck,
+        }
+    }
+}
+
+impl State {
+    fn wish(&self, workload: &Workload) -> Trust {
+        let by_rule = self.wishes.get(&workload.cgroup);
+        by_rule.or_else(|| self.by_path.get(&workload.cgroup_path)).copied().unwrap_or_default()
+    }
+}
+
+/// Takes back what was mounted in the containers whose processes are in the cgroup at `path`; how many mounts that were.
+///
+/// # Errors
+/// If a mount stays.
+pub fn take_trust_back(path: &Path) -> Result<usize> {
+    let mut spaces = BTreeMap::new();
+    for pid in cgroup::processes(path).unwrap_or_default() {
+        if let Ok(space) = Space::of(pid) {
+            spaces.entry(space.id()).or_insert(space);
+        }
+    }
+    let mut gone = 0;
+    for space in spaces.into_values() {
+        match in_time(move || space.take_back()) {
+            Some(taken) => gone += taken?,
+            None => bail!("a file system of a container does not answer"),
+        }
+    }
+    Ok(gone)
+}
+
+/// What `work` gives within [`PATIENCE`]. A file system that does not answer leaves its thread behind, until it does or
+/// its container ends.
+fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (told, answer) = mpsc::sync_channel(1);
+    let run = move || drop(told.send(work()));
+    thread::Builder::new().name("trust-space".into()).spawn(run).ok()?;
+    answer.recv_timeout(PATIENCE).ok()
+}
+
+fn living(agent: &Weak<Agent>) -> Option<Arc<Agent>> {
+    agent.upgrade().filter(|agent| !agent.stopping.is_cancelled())
+}
+
+fn cause(workload: &Workload) -> String {
+    format!("trust of {}", workload.id)
+}

@@ -1,0 +1,143 @@
+//! The mount namespace of a process: where its CA files are amended, and shown as they were.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, openat};
+
+use crate::amend::{self, Looked};
+use crate::root::{Root, Target};
+use crate::{Ca, TrustError, mount, table};
+
+/// Tells namespaces apart, and one root in a namespace from another: a container changes it while it is being made.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct SpaceId {
+    namespace: u64,
+    root: (u64, u64, u64),
+}
+
+/// The mount namespace and the root of one process. Not to be kept: it holds the container's file system.
+#[derive(Debug)]
+pub struct Space {
+    pid: u32,
+    process: OwnedFd,
+    namespace: File,
+    root: Root,
+    id: SpaceId,
+}
+
+/// What was done.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Delivered {
+    /// Mounted now.
+    pub mounted: Vec<String>,
+    /// Our CA was there already.
+    pub already: Vec<String>,
+    /// Not mounted, and why.
+    pub left: Vec<(String, &'static str)>,
+}
+
+impl Space {
+    /// That of process `pid`.
+    ///
+    /// # Errors
+    /// [`TrustError::Process`] when it is gone or may not be looked at; [`TrustError::OwnNamespace`] when it lives in the
+    /// mount namespace of this process or of the first one, where a mount would be everybody's, or still on the root
+    /// directory of one of them, as a container does that is being made.
+    pub fn of(pid: u32) -> Result<Self, TrustError> {
+        let failed = |source: io::Error| TrustError::Process { pid, source };
+        let open = || -> io::Result<Self> {
+            let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            // What is opened through one descriptor belongs to one process, whoever gets its number later.
+            let process = rustix::fs::open(format!("/proc/{pid}"), directory, Mode::empty())?;
+            let file = OFlags::RDONLY | OFlags::CLOEXEC;
+            let namespace = File::from(openat(&process, "ns/mnt", file, Mode::empty())?);
+            let target = Target::of(openat(&process, "root", directory, Mode::empty())?)?;
+            let id = SpaceId { namespace: namespace.metadata()?.ino(), root: target.id };
+            Ok(Self { pid, process, namespace, root: Root::new(target.descriptor), id })
+        };
+        let space = open().map_err(failed)?;
+        let (_, device, inode) = space.id.root;
+        for own in ["/proc/self", "/proc/1"] {
+            let root = rustix::fs::open(format!("{own}/root"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+            let root = root.map_err(io::Error::from).and_then(Target::of).map_err(failed)?;
+            let namespace = std::fs::metadata(format!("{own}/ns/mnt")).map_err(failed)?.ino();
+            if namespace == space.id.namespace || (root.id.1, root.id.2) == (device, inode) {
+                return Err(TrustError::OwnNamespace(pid));
+            }
+        }
+        Ok(space)
+    }
+
+    /// Which one it is.
+    #[must_use]
+    pub fn id(&self) -> SpaceId {
+        self.id
+    }
+
+    /// Whether the process that it was found by is still there, and so has had its number all the time.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.text("stat").is_ok()
+    }
+
+    /// Mounts amended copies over the CA files in it that lack `ca`. `scratch` is a directory of ours; nothing of what
+    /// is done in it is seen by others.
+    ///
+    /// Blocking; a file system in the container that does not answer holds it up.
+    ///
+    /// # Errors
+    /// [`TrustError`] when nothing can be mounted there at all.
+    pub fn deliver(&self, ca: &Ca, scratch: &Path) -> Result<Delivered, TrustError> {
+        let mut looked = amend::look(&self.root, ca);
+        if self.is_stale(&looked)? {
+            // Mounted for another CA than the one that is in force now.
+            mount::away(self.namespace.as_fd())?;
+            looked = amend::look(&self.root, ca);
+        }
+        let mut delivered = Delivered { already: looked.already, ..Delivered::default() };
+        if looked.amendments.is_empty() {
+            return Ok(delivered);
+        }
+        let outcomes = mount::over(self.namespace.as_fd(), scratch, &looked.amendments)?;
+        for (one, outcome) in looked.amendments.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(()) => delivered.mounted.push(one.path),
+                Err(why) => delivered.left.push((one.path, why)),
+            }
+        }
+        Ok(delivered)
+    }
+
+    /// Takes away what was mounted here, also by an earlier process; how many mounts that were.
+    ///
+    /// # Errors
+    /// [`TrustError::Mount`].
+    pub fn take_back(&self) -> Result<usize, TrustError> {
+        if self.ours()?.is_empty() {
+            return Ok(0);
+        }
+        mount::away(self.namespace.as_fd())
+    }
+
+    fn is_stale(&self, looked: &Looked) -> Result<bool, TrustError> {
+        let ours = self.ours()?;
+        Ok(looked.amendments.iter().any(|one| ours.contains(&one.target.id.0)))
+    }
+
+    /// Ids of our mounts.
+    fn ours(&self) -> Result<Vec<u64>, TrustError> {
+        let text = self.text("mountinfo").map_err(|source| TrustError::Process { pid: self.pid, source })?;
+        Ok(table::parse(&text).iter().filter(|mount| mount.ours).map(|mount| mount.id).collect())
+    }
+
+    fn text(&self, name: &str) -> io::Result<String> {
+        let file = openat(&self.process, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut bytes = Vec::new();
+        File::from(file).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
