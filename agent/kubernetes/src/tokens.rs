@@ -114,9 +114,12 @@ mod tests {
 
     const TOKEN: &str = "e30.secret.AAAA";
 
+    /// Path and body of each request.
+    type Asked = Arc<Mutex<Vec<(String, Value)>>>;
+
     /// A cluster whose API answers so, and what it was asked.
-    fn cluster(status: u16, answer: &Value) -> (Cluster, Arc<Mutex<Vec<(String, Value)>>>) {
-        let asked: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
+    fn cluster(status: u16, answer: &Value) -> (Cluster, Asked) {
+        let asked = Asked::default();
         let (seen, answer) = (Arc::clone(&asked), answer.to_string());
         let service = service_fn(move |request: Request<Body>| {
             let (seen, answer) = (Arc::clone(&seen), answer.clone());

@@ -151,7 +151,7 @@ mod tests {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let stream = TcpStream::connect(address).await?;
+        let stream = connect(address).await?;
         let name = rustls_pki_types::ServerName::try_from(name.to_owned())?;
         let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
         stream.write_all(request.as_bytes()).await?;
@@ -178,7 +178,7 @@ mod tests {
             let (trust, names) = (trust.clone(), names.clone());
             tokio::spawn(async move { serve(address, &names, &trust).await })
         };
-        while TcpStream::connect(address).await.is_err() {
+        while connect(address).await.is_err() {
             tokio::task::yield_now().await;
         }
         let pod = r#"{"apiVersion":"admission.k8s.io/v1","request":{"uid":"u-7","kind":{"kind":"Pod"},"object":{"metadata":{},"spec":{"containers":[{"name":"a"}]}}}}"#;

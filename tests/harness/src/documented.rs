@@ -1,7 +1,8 @@
 //! Whether a commented configuration tells the truth: every key is in it, and each default that it shows is the code's.
 //!
 //! The file shows keys as they would be written, those that have no effect by default behind `# `. A line with
-//! `default` in its comment, or in the comment block above it, shows an example instead of the default.
+//! `default` in its comment, or in the comment block above it, shows an example instead of the default; one with
+//! `instead of` another is left out where that is tried.
 
 /// Checks `text`; `parse` gives what the code makes of a text, in a form that can be compared.
 ///
@@ -86,7 +87,9 @@ fn sections(text: &str) -> Vec<Section> {
             let is_example = note.contains("default") || above.to_lowercase().contains("default");
             let section = inside.as_mut().unwrap_or(&mut top);
             section.all.push(name.into());
-            section.keys.push(Key { name: name.into(), line: code.into(), is_example });
+            if !note.contains("instead of") {
+                section.keys.push(Key { name: name.into(), line: code.into(), is_example });
+            }
         } else {
             block += line;
         }

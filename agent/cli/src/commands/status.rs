@@ -143,9 +143,12 @@ fn uplink(uplink: &UplinkStatus) -> String {
         0 => "nothing acknowledged since the start".to_owned(),
         at => format!("last acknowledged {}", show_time(at)),
     };
-    let ends = |whose: &str, at: u64| {
-        let time = SystemTime::UNIX_EPOCH + Duration::from_micros(at);
-        (at > 0).then(|| format!("; {whose} certificate ends in {} days", days_until(time))).unwrap_or_default()
+    let ends = |whose: &str, at: u64| match at {
+        0 => String::new(),
+        at => {
+            let days = days_until(SystemTime::UNIX_EPOCH + Duration::from_micros(at));
+            format!("; {whose} certificate ends in {days} days")
+        }
     };
     format!(
         "{} {state}; {} records to go, {acked}{}{}",
