@@ -13,6 +13,11 @@ pub fn main() -> Result<()> {
     ensure!(exec::is_root(), "this boots systemd and loads kernel programs: run as root");
     let mut steps = Steps::new("host");
     setup::run(&mut steps)?;
+    run(&mut steps)
+}
+
+/// As part of another task.
+pub fn run(steps: &mut Steps) -> Result<()> {
     let repository = paths::repository()?;
     let programs = steps.run("build programs", || build_programs(&repository, Profile::Dev))?;
     steps.run("a host with systemd", || {

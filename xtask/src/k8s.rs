@@ -29,8 +29,17 @@ use cluster::Cluster;
 use release::Release;
 
 /// What is done in the cluster, in this order.
-const STEPS: &[Step] =
-    &[version::STEP, doctor::STEP, install::STEP, labels::STEP, lax::STEP, upgrade::STEP, strict::STEP, remove::STEP];
+const STEPS: &[Step] = &[
+    version::STEP,
+    doctor::STEP,
+    install::STEP,
+    labels::STEP,
+    policies::STEP,
+    lax::STEP,
+    upgrade::STEP,
+    strict::STEP,
+    remove::STEP,
+];
 
 /// One of them.
 struct Step {
@@ -90,9 +99,26 @@ pub fn main(options: &Options) -> Result<()> {
         return steps.run("down", || cluster.leave(true));
     }
     setup::run(&mut steps)?;
+    all(options, &cluster, &mut steps)
+}
+
+/// All of it on the lab, or the cluster of `KUBECONFIG`, as part of another task.
+pub fn run(steps: &mut Steps) -> Result<()> {
+    let options = Options {
+        profile: Profile::Dev,
+        prefix: "localhost".into(),
+        load: None,
+        set: Vec::new(),
+        keep: false,
+        down: false,
+    };
+    all(&options, &Cluster::find(&paths::repository()?, None)?, steps)
+}
+
+fn all(options: &Options, cluster: &Cluster, steps: &mut Steps) -> Result<()> {
     let begun = steps.run("cluster", || cluster.begin())?;
     steps.note(begun.said);
-    let result = go(options, &cluster, &mut steps);
+    let result = go(options, cluster, steps);
     if options.keep {
         println!("kept: `cargo xtask k8s --down` removes it");
         return result;

@@ -78,6 +78,11 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Whether none failed, and some ran.
+    pub fn all_passed(&self) -> bool {
+        self.failed == 0 && self.passed > 0
+    }
+
     /// Prints the closing line; an error if a test failed or none ran.
     pub fn close(&self) -> Result<()> {
         println!("\n{}", self.shown());

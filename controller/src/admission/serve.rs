@@ -142,6 +142,11 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::disallowed_methods, reason = "a client of this test")]
+    async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+        TcpStream::connect(address).await
+    }
+
     /// The answer to `request`, by a client that trusts `ca` for `name`.
     async fn asked(address: SocketAddr, ca: &str, name: &str, request: &str) -> Result<String> {
         let mut roots = rustls::RootCertStore::empty();
