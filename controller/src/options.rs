@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use tracing::Level;
 
 /// Looks after what agents and collector of a Kubernetes cluster share: certificates, policies, admission.
@@ -43,6 +43,9 @@ pub struct Options {
     /// Name of the Service by which the API server reaches it
     #[arg(long, value_name = "NAME", default_value = "callgate-controller")]
     pub service: String,
+    /// What is done about the taint `callgate.dev/agent-not-ready` of nodes
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "leave")]
+    pub startup_taint: StartupTaint,
     /// Address of /metrics, /healthz and /readyz
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9466")]
     pub metrics_listen: SocketAddr,
@@ -52,4 +55,15 @@ pub struct Options {
     /// off, error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: Level,
+}
+
+/// What is done about the taint of nodes without an agent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum StartupTaint {
+    /// Nodes have it while no agent is ready there
+    Keep,
+    /// No node has it
+    Remove,
+    /// Nothing
+    Leave,
 }

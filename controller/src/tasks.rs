@@ -10,6 +10,7 @@ use crate::admission;
 use crate::issuer::{self, Trust};
 use crate::metrics::Metrics;
 use crate::policies;
+use crate::taint;
 
 /// What every task works with. Cheap to clone.
 #[derive(Clone)]
@@ -30,4 +31,5 @@ pub const TASKS: &[(&str, Task)] = &[
     ("authority", |context| Box::pin(issuer::keep_authority(context))),
     ("nodes", |context| Box::pin(issuer::sign_for_nodes(context))),
     ("policies", |context| Box::pin(policies::judge(context))),
+    ("taint", |context| Box::pin(taint::keep(context))),
 ];

@@ -14,6 +14,7 @@ mod policies;
 mod release;
 mod remove;
 mod strict;
+mod taint;
 mod upgrade;
 mod version;
 
@@ -37,6 +38,7 @@ const STEPS: &[Step] = &[
     policies::STEP,
     lax::STEP,
     upgrade::STEP,
+    taint::STEP,
     strict::STEP,
     remove::STEP,
 ];

@@ -32,6 +32,7 @@ start() {
   run apiserver kube-apiserver --etcd-servers="$etcd:2379" \
     --bind-address=0.0.0.0 --secure-port=6443 --advertise-address="$API_IP" \
     --service-cluster-ip-range=10.96.0.0/16 \
+    --enable-aggregator-routing=true \
     --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --allow-privileged=true \
     --client-ca-file="$PKI/ca.crt" --tls-cert-file="$PKI/apiserver.crt" --tls-private-key-file="$PKI/apiserver.key" \
     --service-account-key-file="$PKI/sa.pub" --service-account-signing-key-file="$PKI/sa.key" \

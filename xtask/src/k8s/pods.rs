@@ -123,6 +123,25 @@ impl<'a> Pods<'a> {
         seen(&printed).with_context(|| format!("what `{name}` saw"))
     }
 
+    /// Makes one more client, and says why the scheduler does not place it.
+    pub fn unscheduled(&self, name: &str) -> Result<String> {
+        self.site.cluster.apply(&self.client(name))?;
+        exec::run(&mut self.kubectl(&["wait", "--for=condition=PodScheduled=false", READY_WITHIN, "pod", name]))?;
+        let why = "--output=jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].message}";
+        exec::output(&mut self.kubectl(&["get", "pod", name, why]))
+    }
+
+    /// An annotation of a pod, its dots escaped; empty if it has none.
+    pub fn annotation(&self, name: &str, escaped: &str) -> Result<String> {
+        let path = format!("--output=jsonpath={{.metadata.annotations.{escaped}}}");
+        exec::output(&mut self.kubectl(&["get", "pod", name, &path]))
+    }
+
+    /// Waits until a pod is ready.
+    pub fn ready(&self, name: &str) -> Result<()> {
+        exec::run(&mut self.kubectl(&["wait", "--for=condition=Ready", READY_WITHIN, "pod", name]))
+    }
+
     fn call(&self, client: &str, path: &str) -> Result<Said> {
         let output = self.kubectl(&["exec", client, "--"]).args(curl(&self.url(path))).output().context("kubectl")?;
         let context = || format!("{client}, {path}: {}", String::from_utf8_lossy(&output.stderr));

@@ -142,7 +142,6 @@ impl<'a> Release<'a> {
     /// Removes what is in the kernels of the nodes, then everything in the cluster.
     pub fn remove(&self) -> Result<()> {
         // As NOTES.txt says: the agents end, and each node is cleaned.
-        self.end_agents()?;
         self.put(&["agent.remove=true"])?;
         let cleaned = self.ready(&[]);
         cleaned.and(self.delete())

@@ -7,6 +7,8 @@ use super::{Site, Step};
 
 pub const STEP: Step = Step { name: "strict mode, from the first instruction", run };
 
+/// What admission writes at a pod to which it has added trust.
+const TRUSTED_BY: &str = "callgate\\.dev/trust-by";
 /// Pods that are born one after the other.
 const BORN: usize = 5;
 
@@ -22,6 +24,11 @@ fn run(site: &Site<'_>) -> Result<String> {
         ensure!(said.kind() != "answered", "a pod that was born with the label called out before it was governed");
         refused += usize::from(said == Said::Refused);
     }
+    let by = pods.annotation("born-0", TRUSTED_BY)?;
+    ensure!(
+        ["webhook", "policy"].contains(&by.as_str()),
+        "admission added no trust to a pod born with the label: `{by}`"
+    );
     pods.label("pod", "client", "callgate.dev/enroll=true")?;
     pods.soon("client", "denied").context("after the label")?;
     site.release.end_agents()?;
@@ -29,5 +36,5 @@ fn run(site: &Site<'_>) -> Result<String> {
     pods.expect("bystander", DENIED, "answered").context("exempt, without an agent")?;
     let late = pods.born_calling("born-unclassified", false).context("born without an agent")?;
     ensure!(late == Said::Refused, "a pod that nobody classified: {late:?}");
-    Ok(format!("{BORN} pods with the label at birth: {refused} refused, {} judged", BORN - refused))
+    Ok(format!("{BORN} pods with the label at birth: {refused} refused, {} judged; trust by {by}", BORN - refused))
 }
