@@ -144,8 +144,9 @@ pub fn run(options: &Options, steps: &mut Steps) -> Result<Vec<Built>> {
     Ok(all)
 }
 
-/// An image for tests, of programs that are there already, which trusts `ca` (PEM) beside the public CAs.
-pub fn of_programs(name: &'static str, programs: &[&Path], ca: &str, out: &Path) -> Result<Built> {
+/// An image for tests, of programs that are there already, of which `alone` load no library; it trusts `ca` (PEM) beside
+/// the public CAs.
+pub fn of_programs(name: &'static str, programs: &[&Path], alone: &[&Path], ca: &str, out: &Path) -> Result<Built> {
     let image = Image { name, programs: &[], user: ROOT, folders: &[] };
     let mut tree = Tree::default();
     base::fill(&mut tree)?;
@@ -154,6 +155,8 @@ pub fn of_programs(name: &'static str, programs: &[&Path], ca: &str, out: &Path)
     tree.file(base::BUNDLE, 0o644, roots);
     for program in programs {
         libraries::add(program, &mut tree)?;
+    }
+    for program in programs.iter().chain(alone) {
         let name = program.file_name().and_then(|name| name.to_str()).context("a program has a name")?;
         tree.file(&format!("usr/bin/{name}"), 0o755, fs::read(program)?);
     }

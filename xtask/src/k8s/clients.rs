@@ -5,13 +5,15 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 
-use crate::exec;
 use crate::image::{self, Built, Profile};
+use crate::{exec, paths};
 
 /// The image's name, and its repository.
 pub const NAME: &str = "callgate-xtask-pods";
 /// A client that everybody has.
 const CURL: &str = "/usr/bin/curl";
+/// One that is made of Go, whose clients read roots in their own way.
+pub const GO_CLIENT: &str = "callgate-xtask-go";
 const TESTKIT: &str = "callgate-testkit";
 
 /// The image, and the authority that its clients trust, PEM.
@@ -38,6 +40,11 @@ pub fn make(repository: &Path) -> Result<Clients> {
         std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
     };
     let (ca, ca_key) = (read("ca.pem")?, read("ca.key")?);
-    let built = image::of_programs(NAME, &[&testkit, Path::new(CURL)], &ca, &out)?;
+    let go = out.join(GO_CLIENT);
+    let mut compile = Command::new("go");
+    compile.current_dir(repository.join("tests/cluster/client")).args(["build", "-o"]).arg(&go).arg(".");
+    compile.env("GO111MODULE", "off").env("GOFLAGS", "").env("CGO_ENABLED", "0");
+    exec::run(compile.env("GOCACHE", paths::cache()?.join("go")))?;
+    let built = image::of_programs(NAME, &[&testkit, Path::new(CURL)], &[&go], &ca, &out)?;
     Ok(Clients { built, ca, ca_key })
 }

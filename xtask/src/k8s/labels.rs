@@ -28,6 +28,8 @@ fn run(site: &Site<'_>) -> Result<String> {
     pods.label("pod", "client", &on)?;
     let denied_after = pods.soon("client", "denied").context("after the label")?;
     pods.expect("client", ALLOWED, "answered").context("what the policy permits")?;
+    let go = pods.go("client", ALLOWED)?;
+    ensure!(go == "status 200", "Go's client does not trust the gate: {go}");
     let person = pods.expect("client", PERSON, "answered").context("what the policy masks")?;
     ensure!(!person.contains(EMAIL) && person.contains("[masked:"), "it is not masked: {person}");
     let bare = pods.expect("bystander", PERSON, "answered").context("a pod without a label")?;

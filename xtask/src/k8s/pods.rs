@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
+use super::clients::GO_CLIENT;
 use super::{NAMESPACE, Site};
 use crate::exec;
 
@@ -121,6 +122,12 @@ impl<'a> Pods<'a> {
         super::pod::wait(self.site, name)?;
         let printed = exec::output(&mut self.kubectl(&["logs", name, "--container=first"]))?;
         seen(&printed).with_context(|| format!("what `{name}` saw"))
+    }
+
+    /// What the client that is made of Go says of a call.
+    pub fn go(&self, client: &str, path: &str) -> Result<String> {
+        let output = self.kubectl(&["exec", client, "--", GO_CLIENT, &self.url(path)]).output().context("kubectl")?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
     /// Makes one more client, and says why the scheduler does not place it.
