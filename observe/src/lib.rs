@@ -3,9 +3,10 @@
 //! What is counted, and what makes a daemon ready, is for the daemon to say: see [`Probes`].
 //! Plain text without a name or a password, so a place for numbers and closed lists of words, never for what was called.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
@@ -18,15 +19,18 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 /// Media type of the text format that Prometheus scrapes.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Most scrapers at once.
-const SCRAPERS: usize = 16;
+/// Most connections at once, and of one address: who holds some open must not keep the supervisor's probe out.
+const CONNECTIONS: usize = 64;
+const CONNECTIONS_OF_ONE: usize = 4;
+
+/// Longest life of a connection, which is for one request.
+const LIFE: Duration = Duration::from_secs(15);
 
 /// Longest wait for the head of a request.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
@@ -56,37 +60,66 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
 
 /// Serves until `stopping`.
 pub async fn serve(listener: TcpListener, registry: Arc<Registry>, probes: Probes, stopping: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(SCRAPERS));
+    let places = Places::default();
     loop {
         let accepted = tokio::select! {
             () = stopping.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok((stream, peer)) => (stream, peer.ip()),
             Err(error) => {
                 warn!(%error, "accept failed on the metrics port");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
+        let Some(place) = places.take(peer) else { continue };
         let (registry, probes) = (Arc::clone(&registry), probes.clone());
         tokio::spawn(async move {
             let service = service_fn(move |request| {
                 let answer = answer(&request, &registry, &probes);
                 async move { Ok::<_, Infallible>(answer) }
             });
-            let served = http1::Builder::new()
+            let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
+                .keep_alive(false)
                 .header_read_timeout(HEAD_WITHIN)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            if let Err(error) = served {
+                .serve_connection(TokioIo::new(stream), service);
+            if let Ok(Err(error)) = tokio::time::timeout(LIFE, connection).await {
                 debug!(%error, "metrics connection ended");
             }
-            drop(slot);
+            drop(place);
         });
+    }
+}
+
+/// How many connections each address has. Cheap to clone.
+#[derive(Clone, Default)]
+struct Places(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One of them, until it is dropped.
+struct Place(Places, IpAddr);
+
+impl Places {
+    /// None: there is no room for one more of this address.
+    fn take(&self, peer: IpAddr) -> Option<Place> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.values().sum::<usize>() >= CONNECTIONS || all.get(&peer).is_some_and(|of| *of >= CONNECTIONS_OF_ONE) {
+            return None;
+        }
+        *all.entry(peer).or_default() += 1;
+        Some(Place(self.clone(), peer))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of) = all.get_mut(&self.1) {
+            *of -= 1;
+        }
+        all.retain(|_, of| *of > 0);
     }
 }
 
@@ -142,6 +175,16 @@ mod tests {
     use prometheus_client::metrics::counter::Counter;
 
     use super::*;
+
+    #[test]
+    fn one_address_has_a_few_places_and_gives_them_back() {
+        let (places, one, other) = (Places::default(), IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        let held: Vec<_> = (0..CONNECTIONS_OF_ONE).map(|_| places.take(one).unwrap()).collect();
+        assert!(places.take(one).is_none() && places.take(other).is_some());
+        drop(held);
+        assert!(places.take(one).is_some());
+        assert!(places.0.lock().unwrap().is_empty());
+    }
 
     fn ask(address: SocketAddr, request: &str) -> String {
         let mut stream = std::net::TcpStream::connect(address).unwrap();

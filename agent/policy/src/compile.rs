@@ -5,7 +5,7 @@
 //! Each text is loaded by [`load`](crate::load).
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use callgate_model::{MaskKinds, TlsMode};
@@ -15,6 +15,8 @@ use crate::load::{
 };
 use crate::set::{PolicySet, hash_files};
 
+/// Most policies of one namespace, in all its objects. Source: as the bound of one object.
+const NAMESPACE_POLICIES_MAX: usize = 1_024;
 /// Most rounds in which last good texts take the place of refused ones: each may contradict another.
 const ROUNDS_MAX: usize = 4;
 
@@ -243,7 +245,18 @@ fn once(texts: &[Option<&PolicyText>], checks: &Checks<'_>) -> Result<(Compiled,
 
     let (mut all, mut warnings, mut files) = (Vec::new(), Vec::new(), Vec::new());
     let mut ids = HashSet::new();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for (place, text, loaded, mut findings) in sound {
+        if let Some(namespace) = text.origin.namespace() {
+            let count = counts.entry(namespace).or_insert(0);
+            if *count + loaded.len() > NAMESPACE_POLICIES_MAX {
+                let message = format!("more than {NAMESPACE_POLICIES_MAX} policies in the namespace `{namespace}`");
+                findings.push(Finding::whole(Rule::TooLarge, &text.origin.to_string(), message));
+                refused.push((place, LoadErrors { findings }));
+                continue;
+            }
+            *count += loaded.len();
+        }
         taken(&ids, &loaded, &mut findings);
         between(&all, &loaded, &checks.names, &mut findings);
         sort(&mut findings);

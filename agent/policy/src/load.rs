@@ -38,6 +38,9 @@ pub use obligations::{ANNOTATIONS, Annotation, Support};
 /// Tells the kinds of findings that a word of `@mask` stands for (`pii`, `email`); none if it stands for nothing.
 pub(crate) type KindLookup<'a> = &'a dyn Fn(&str) -> Option<MaskKinds>;
 
+/// Most policies in one object of a namespace. Source: ours; rules are compared with each other, so their number counts
+/// twice, and a tenant's must not hold up a node.
+const OBJECT_POLICIES_MAX: usize = 256;
 /// Most bytes in one file. Unit: bytes. Far above the largest set that anybody writes by hand.
 const FILE_MAX: usize = 4 << 20;
 
@@ -115,6 +118,12 @@ pub(crate) fn load<'a>(
     let Checks { names, schema, kinds } = checks;
     if let Some(why) = &text.unfit {
         let finding = Finding::whole(Rule::Unfit, &text.origin.to_string(), why.clone());
+        return Err(LoadErrors { findings: vec![finding] });
+    }
+    let policies: usize = layouts.iter().map(|layout| layout.statements.len()).sum();
+    if text.origin.namespace().is_some() && policies > OBJECT_POLICIES_MAX {
+        let message = format!("{policies} policies in one object; {OBJECT_POLICIES_MAX} are allowed");
+        let finding = Finding::whole(Rule::TooLarge, &text.origin.to_string(), message);
         return Err(LoadErrors { findings: vec![finding] });
     }
     let (mut findings, mut loaded, mut last) = (Vec::new(), Vec::new(), None);

@@ -14,6 +14,8 @@ use crate::{Ca, java};
 /// Most entries of a directory of certificates, and bytes in it. Source: ours; Debian's has 290 and 450 KiB.
 const ENTRIES_MAX: usize = 4_096;
 const BYTES_MAX: usize = 16 << 20;
+/// Most bytes in all copies of one container. Source: ours; all stores of an image with Java and Python have 1 MiB.
+const TOTAL_MAX: usize = 8 << 20;
 /// Most entries of a directory that is searched for a name, and most paths that a search leads to.
 const NAMES_MAX: usize = 1_024;
 const PATHS_MAX: usize = 512;
@@ -34,6 +36,8 @@ pub(crate) struct Looked {
     pub amendments: Vec<Amendment>,
     /// Where our CA is already.
     pub already: Vec<String>,
+    /// Bytes of all amendments.
+    bytes: usize,
     /// Mount, device and inode of what was looked at: two paths may lead to one file.
     seen: BTreeSet<(u64, u64, u64)>,
 }
@@ -64,11 +68,13 @@ impl Looked {
         };
         match made {
             Some(Made::Amended) => self.already.push(path.to_owned()),
-            Some(Made::Amend(node)) => {
+            // The memory of the copies is the agent's, not the container's.
+            Some(Made::Amend(node)) if self.bytes + node.size() <= TOTAL_MAX => {
+                self.bytes += node.size();
                 self.seen.insert(target.id);
                 self.amendments.push(Amendment { path: path.to_owned(), target, node });
             }
-            None => {}
+            Some(Made::Amend(_)) | None => {}
         }
     }
 

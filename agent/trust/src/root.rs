@@ -118,6 +118,10 @@ impl Target {
             all.push((OsString::from_vec(name.to_vec()), entry.file_type()));
         }
         all.sort_by(|a, b| a.0.cmp(&b.0));
+        // A file system that a workload serves may say so: then one of the two would be written over the other.
+        if all.windows(2).any(|two| two[0].0 == two[1].0) {
+            return None;
+        }
         Some(all)
     }
 

@@ -145,7 +145,7 @@ impl Space {
     fn text(&self, name: &str) -> io::Result<String> {
         let file = openat(&self.process, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let mut bytes = Vec::new();
-        File::from(file).read_to_end(&mut bytes)?;
+        File::from(file).take(crate::mount::TABLE_MAX).read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }

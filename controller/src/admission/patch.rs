@@ -191,7 +191,8 @@ mod tests {
             json!({ "capabilities": { "add": ["NET_RAW"] } }),
             json!({ "privileged": true }),
         ] {
-            let pod = json!({ "spec": { "containers": [{ "name": "a", "securityContext": context }] } });
+            let pod =
+                json!({ "metadata": {}, "spec": { "containers": [{ "name": "a", "securityContext": context }] } });
             assert_eq!(patched(&pod)["spec"]["containers"][0]["securityContext"], context);
         }
     }
@@ -202,7 +203,8 @@ mod tests {
         let quoted: Vec<&str> = policy.lines().find(|line| line.contains("range list")).unwrap().split('"').collect();
         let names: Vec<&str> = quoted.into_iter().skip(1).step_by(2).collect();
         assert_eq!(names.strip_suffix(&["containers", "initContainers"]).unwrap_or(&names), variables::BUNDLE);
-        let java = variables::java_options("{{ $directory }}/truststore.p12");
+        // A path without blanks: others are put in quotes.
+        let java = variables::java_options("DIRECTORY/truststore.p12").replace("DIRECTORY", "{{ $directory }}");
         for said in [DIRECTORY, VOLUME, TRUST_BY, TRUST, &java, NodeFiles::BUNDLE, variables::JAVA] {
             assert!(policy.contains(said), "{said}");
         }

@@ -26,12 +26,16 @@ use crate::issuer::Trust;
 
 /// Where the API server posts.
 const PATH: &str = "/trust";
-/// Longest question. Source: the API server takes objects of 3 MiB; a review holds one, or two.
-const BODY_MAX: usize = 8 << 20;
+/// Longest question. Source: etcd takes objects of 1.5 MiB; a review holds one, or two.
+const BODY_MAX: usize = 4 << 20;
+/// One at a time is read and answered: JSON takes up to 16 times its length, and anybody may ask.
+static TURN: Semaphore = Semaphore::const_new(1);
 /// Most connections at once; further ones wait.
 const CONNECTIONS_MAX: usize = 64;
 /// Longest handshake, and longest wait for a request. Source: the API server gives up after 10 s by default.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest wait for a question, once it has its turn.
+const READ_WITHIN: Duration = Duration::from_secs(2);
 /// Longest life of a connection: with a new certificate the next one begins.
 const CONNECTION_MAX: Duration = Duration::from_secs(600);
 /// Life of the certificate, and when a new one is made.
@@ -127,7 +131,9 @@ async fn answered(request: Request<Incoming>) -> (StatusCode, Vec<u8>) {
     if request.method() != Method::POST {
         return (StatusCode::METHOD_NOT_ALLOWED, Vec::new());
     }
-    let body = tokio::time::timeout(PATIENCE, Limited::new(request.into_body(), BODY_MAX).collect()).await;
+    let turn = tokio::time::timeout(PATIENCE, TURN.acquire()).await;
+    let Ok(Ok(_turn)) = turn else { return (StatusCode::SERVICE_UNAVAILABLE, Vec::new()) };
+    let body = tokio::time::timeout(READ_WITHIN, Limited::new(request.into_body(), BODY_MAX).collect()).await;
     let Ok(Ok(body)) = body else { return (StatusCode::BAD_REQUEST, Vec::new()) };
     match review::answer(&body.to_bytes()).and_then(|answer| serde_json::to_vec(&answer).ok()) {
         Some(answer) => (StatusCode::OK, answer),

@@ -116,7 +116,9 @@ impl Agent {
         if let Some(objects) = policed.objects.all() {
             self.policies.offer(objects);
         }
-        self.policies.settled().await;
+        if tokio::time::timeout(LISTED_WITHIN, self.policies.settled()).await.is_err() {
+            warn!("the policies of the cluster are not compiled yet: what was in force before is");
+        }
     }
 
     /// Keeps the certificate that the cluster issues, if the configuration names who signs it.

@@ -27,6 +27,8 @@ const HURRY: Duration = Duration::from_secs(3);
 
 /// How long one container may hold up the others: its file systems may be anything.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Most roots of one workload that are looked into: each takes up to 16 MiB of memory, and a workload can make any number.
+const SPACES_MAX: usize = 64;
 /// Most containers of one workload that may hang; what comes after them is not tried.
 const STUCK_MAX: usize = 4;
 /// When what failed is tried again.
@@ -239,14 +241,19 @@ impl Agent {
         }
         let mut troubles = BTreeSet::new();
         for pid in cgroup::processes(path).unwrap_or_default() {
-            let space = match Space::of(pid) {
-                Ok(space) => space,
-                Err(error @ TrustError::OwnNamespace(_)) => {
+            // Its root may be on a file system that does not answer.
+            let space = match in_time(move || Space::of(pid)) {
+                None => {
+                    troubles.insert("a file system of a container does not answer".into());
+                    break;
+                }
+                Some(Ok(space)) => space,
+                Some(Err(error @ TrustError::OwnNamespace(_))) => {
                     troubles.insert(error.to_string());
                     continue;
                 }
                 // It is gone.
-                Err(_) => continue,
+                Some(Err(_)) => continue,
             };
             let key = (workload.cgroup, space.id());
             if matches!(self.trusting.state().done.get(&key), Some(Done::Delivered { .. })) {
@@ -263,7 +270,10 @@ impl Agent {
                 Some(Done::Failed { at, .. }) => at.elapsed() > AGAIN,
                 Some(Done::Delivered { .. } | Done::Stuck) => false,
             };
-            if due {
+            if due && self.trusting.state().spaces_of(workload.cgroup) >= SPACES_MAX {
+                // Each root of a workload's own making would take memory of ours.
+                troubles.insert("too many roots in its containers: the others have been served".into());
+            } else if due {
                 let done = self.deliver(workload, space);
                 self.trusting.state().done.insert(key, done);
             }
@@ -312,6 +322,11 @@ impl Agent {
 }
 
 impl State {
+    /// How many roots of a workload were looked into.
+    fn spaces_of(&self, cgroup: CgroupId) -> usize {
+        self.done.keys().filter(|(of, _)| *of == cgroup).count()
+    }
+
     fn wish(&self, workload: &Workload) -> Trust {
         let by_rule = self.wishes.get(&workload.cgroup);
         by_rule.or_else(|| self.by_path.get(&workload.cgroup_path)).copied().unwrap_or_default()
@@ -325,7 +340,7 @@ impl State {
 pub fn take_trust_back(path: &Path) -> Result<usize> {
     let mut spaces = BTreeMap::new();
     for pid in cgroup::processes(path).unwrap_or_default() {
-        if let Ok(space) = Space::of(pid) {
+        if let Some(Ok(space)) = in_time(move || Space::of(pid)) {
             spaces.entry(space.id()).or_insert(space);
         }
     }

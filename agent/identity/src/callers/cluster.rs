@@ -231,6 +231,9 @@ impl ClusterIssuer {
     }
 }
 
+/// What the groups of a service account begin with; nobody else's may.
+pub(super) const GROUPS: &str = "kubernetes:";
+
 /// What policies see as the groups of a service account: its namespace, itself, and its pod where the token is bound
 /// to one. All of it is signed.
 ///

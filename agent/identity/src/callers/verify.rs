@@ -41,6 +41,9 @@ pub(super) fn claims(inspected: &Inspected, terms: &Terms, now: u64) -> Result<C
     let mut claims = Claims::read(&inspected.claims, &terms.groups_claim)?;
     if terms.is_cluster {
         claims.groups = cluster::groups(&inspected.claims, &claims.sub)?;
+    } else if claims.groups.iter().any(|group| group.starts_with(cluster::GROUPS)) {
+        // Nobody else speaks for the cluster.
+        return Err(TokenError::Claim);
     }
     claims.judge(terms, now)?;
     Ok(claims)

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::layout;
 
 /// Most findings that are kept of one load: nobody reads more.
-const FINDINGS_MAX: usize = 200;
+pub(super) const FINDINGS_MAX: usize = 200;
 
 /// Whether a finding keeps the set from being loaded.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]

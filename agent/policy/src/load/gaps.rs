@@ -3,6 +3,7 @@
 use callgate_model::TlsMode;
 use cedar_policy::{Effect, ResourceConstraint};
 
+use super::finding::FINDINGS_MAX;
 use super::ids::service_of_function;
 use super::{Finding, Loaded, Rule, Severity};
 use crate::entities::Names;
@@ -54,6 +55,9 @@ pub(crate) fn between(taken: &[Loaded<'_>], new: &[Loaded<'_>], names: &Names, f
                 _ => Severity::Error,
             };
             let message = format!("{what} of policy `{}` within TLS that this passes through unopened", rule.id);
+            if are_enough(findings, severity) {
+                continue;
+            }
             let head = passthrough.source.head();
             let finding = passthrough.source.finding(severity, Rule::Unenforceable, head, message).of(&passthrough.id);
             findings.push(finding.help("drop `@tls(\"passthrough\")`, or keep the two scopes apart"));
@@ -67,6 +71,9 @@ pub(crate) fn between(taken: &[Loaded<'_>], new: &[Loaded<'_>], names: &Names, f
                 Overlap::Named if rule.origin.rank() == passthrough.origin.rank() => Severity::Error,
                 _ => Severity::Warning,
             };
+            if are_enough(findings, severity) {
+                continue;
+            }
             findings.push(unenforceable(severity, what, passthrough, rule));
         }
     }
@@ -78,8 +85,17 @@ fn within(passthrough: &Loaded<'_>, loaded: &[Loaded<'_>], names: &Names, findin
         // Both name the service: somebody wants it both ways. A general rule meets a passthrough by accident.
         let Some((what, overlap)) = gap(passthrough, rule, names) else { continue };
         let severity = if matches!(overlap, Overlap::Named) { Severity::Error } else { Severity::Warning };
+        if are_enough(findings, severity) {
+            continue;
+        }
         findings.push(unenforceable(severity, what, passthrough, rule));
     }
+}
+
+/// Whether one more of these would change nothing: there can be one for each pair of policies.
+fn are_enough(findings: &[Finding], severity: Severity) -> bool {
+    let is_refused = || findings.iter().any(|finding| finding.severity == Severity::Error);
+    findings.len() >= FINDINGS_MAX && (severity == Severity::Warning || is_refused())
 }
 
 fn unenforceable(severity: Severity, what: &str, passthrough: &Loaded<'_>, rule: &Loaded<'_>) -> Finding {

@@ -24,7 +24,6 @@ pub const CASES: &[Case] = &[
         .needs(&["netns", "curl"]),
     Case::new("what_is_unfit_is_told_before_the_start", what_is_unfit_is_told_before_the_start).needs(&["netns"]),
     Case::new("status_tells_an_agent_from_another_socket", status_tells_an_agent_from_another_socket).needs(&["netns"]),
-    Case::new("pins_that_would_end_with_a_container_are_none", pins_that_would_end_with_a_container_are_none)
         .needs(&["netns"]),
     Case::new("unenrolled_means_untouched_again", unenrolled_means_untouched_again).needs(&["netns", "curl"]),
 ];
@@ -166,24 +165,6 @@ fn turns_a_workload_away(site: &Site, socket: &str) -> Result<()> {
     ensure!(outside.stdout.len() > "answer \n".len(), "{}{}", outside.stdout, outside.stderr);
     let inside = ask(site.inside("python3"))?;
     ensure!(inside.stdout.is_empty() || inside.stdout == "answer \n", "{}", inside.stdout);
-    Ok(())
-}
-
-/// As in a container on a node without bpffs, whose enforcement would end with the agent.
-fn pins_that_would_end_with_a_container_are_none() -> Result<()> {
-    let mut site = Site::new()?;
-    site.stop_agent()?;
-    let (empty, config) = (site.path("no-bpffs"), site.path("agent.toml"));
-    std::fs::create_dir(&empty)?;
-    let text = std::fs::read_to_string(&config)?;
-    let other = text.replace(&site.bpffs().display().to_string(), &empty.display().to_string());
-    ensure!(other != text, "{text}");
-    site.write("agent.toml", &other)?;
-    let mut contained = std::process::Command::new("unshare");
-    contained.arg("--mount").arg(program("callgate-agent")?).arg("--config").arg(&config);
-    let refused = run(contained, Duration::from_secs(20))?;
-    ensure!(refused.code() == 1 && refused.stderr.contains("for this container alone"), "{refused:?}");
-    ensure!(std::fs::read_dir(&empty)?.next().is_none(), "something was mounted where all see it");
     Ok(())
 }
 
