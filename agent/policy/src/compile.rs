@@ -11,7 +11,7 @@ use std::fmt;
 use callgate_model::{MaskKinds, TlsMode};
 
 use crate::load::{
-    Checks, Finding, Layout, LoadErrors, Loaded, Severity, Warning, between, layouts, load, sort, taken,
+    Checks, Finding, Layout, LoadErrors, Loaded, Rule, Severity, Warning, between, layouts, load, sort, taken,
 };
 use crate::set::{PolicySet, hash_files};
 

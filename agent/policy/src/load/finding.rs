@@ -132,7 +132,7 @@ impl Finding {
     }
 
     /// An error about a file as a whole.
-    pub(super) fn whole(rule: Rule, file: &str, message: String) -> Self {
+    pub(crate) fn whole(rule: Rule, file: &str, message: String) -> Self {
         Self {
             severity: Severity::Error,
             rule,

@@ -24,7 +24,6 @@ pub const CASES: &[Case] = &[
         .needs(&["netns", "curl"]),
     Case::new("what_is_unfit_is_told_before_the_start", what_is_unfit_is_told_before_the_start).needs(&["netns"]),
     Case::new("status_tells_an_agent_from_another_socket", status_tells_an_agent_from_another_socket).needs(&["netns"]),
-        .needs(&["netns"]),
     Case::new("unenrolled_means_untouched_again", unenrolled_means_untouched_again).needs(&["netns", "curl"]),
 ];
 
