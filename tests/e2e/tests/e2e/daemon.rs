@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use callgate_e2e::{Case, Site};
-use callgate_harness::{Place, eventually, program, run, samples};
+use callgate_harness::{Place, eventually, run, samples};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
