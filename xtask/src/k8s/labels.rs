@@ -49,6 +49,7 @@ fn run(site: &Site<'_>) -> Result<String> {
     pods.expect("bystander", DENIED, "answered").context("a pod that says no")?;
     pods.label("namespace", NAMESPACE, &off)?;
     pods.soon("client", "answered").context("after the namespace's label was taken away")?;
+    pods.unharmed()?;
     Ok(format!(
         "denied after {} ms, free again after {} ms, on record after {} ms",
         denied_after.as_millis(),

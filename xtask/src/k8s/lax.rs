@@ -18,6 +18,7 @@ fn run(site: &Site<'_>) -> Result<String> {
     let pods = Pods::start(site)?;
     pods.label("pod", "client", "callgate.dev/enroll=true")?;
     pods.soon("client", "denied").context("after the label")?;
+    pods.unharmed()?;
     site.release.end_agents()?;
     pods.expect("client", DENIED, "refused").context("enrolled, without an agent")?;
     let late = pods.born_calling("born-unseen", true).context("born without an agent")?;

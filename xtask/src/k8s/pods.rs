@@ -149,8 +149,26 @@ impl<'a> Pods<'a> {
         exec::run(&mut self.kubectl(&["wait", "--for=condition=Ready", READY_WITHIN, "pod", name]))
     }
 
+    /// That no container has ended and was started anew: whatever was done to the pods, nobody was harmed.
+    pub fn unharmed(&self) -> Result<()> {
+        let counts = "--output=jsonpath={.items[*].status.containerStatuses[*].restartCount}";
+        let said = exec::output(&mut self.kubectl(&["get", "pods", counts]))?;
+        ensure!(said.split_whitespace().all(|count| count == "0"), "containers were started anew: {said}");
+        Ok(())
+    }
+
     fn call(&self, client: &str, path: &str) -> Result<Said> {
-        let output = self.kubectl(&["exec", client, "--"]).args(curl(&self.url(path))).output().context("kubectl")?;
+        let mut output;
+        let start = Instant::now();
+        loop {
+            output = self.kubectl(&["exec", client, "--"]).args(curl(&self.url(path))).output().context("kubectl")?;
+            // kubelet may look for the container of an earlier pod of this name for a moment; that none was started
+            // anew is looked at by itself.
+            let is_late = String::from_utf8_lossy(&output.stderr).contains("no running task found");
+            if !is_late || start.elapsed() > PROMISED {
+                break;
+            }
+        }
         let context = || format!("{client}, {path}: {}", String::from_utf8_lossy(&output.stderr));
         seen(&String::from_utf8_lossy(&output.stdout)).with_context(context)
     }
