@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 
 use super::pods::{DENIED, Pods};
 use super::{NAMESPACE, Site, Step};
@@ -21,7 +22,9 @@ fn run(site: &Site<'_>) -> Result<String> {
     pods.unharmed()?;
     site.release.end_agents()?;
     pods.expect("client", DENIED, "refused").context("enrolled, without an agent")?;
-    let late = pods.born_calling("born-unseen", true).context("born without an agent")?;
+    // Without admission, whose roots are those of the node's gate: it calls past it.
+    let labels = json!({ "callgate.dev/enroll": "true", "callgate.dev/trust": "mount" });
+    let late = pods.born_calling("born-unseen", labels).context("born without an agent")?;
     ensure!(late.kind() == "answered", "a pod that was born without an agent: {late:?}");
     site.release.apply(&[])?;
     let recorded = recorded(site).context("the pod that was born without an agent")?;

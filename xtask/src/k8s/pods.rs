@@ -106,8 +106,8 @@ impl<'a> Pods<'a> {
         }
     }
 
-    /// What a pod saw whose init container calls [`DENIED`] with its first instruction, born with the label or without.
-    pub fn born_calling(&self, name: &str, enrolled: bool) -> Result<Said> {
+    /// What a pod saw whose init container calls [`DENIED`] with its first instruction, born with these labels.
+    pub fn born_calling(&self, name: &str, labels: Value) -> Result<Said> {
         let mut born = self.client(name);
         let call = curl(&self.url(DENIED));
         born["spec"]["restartPolicy"] = "Never".into();
@@ -115,9 +115,7 @@ impl<'a> Pods<'a> {
         born["spec"]["initContainers"] = json!([container(name, &self.site.clients.built.reference, &call)]);
         born["spec"]["initContainers"][0]["name"] = "first".into();
         born["spec"]["containers"][0]["command"] = json!(["callgate-testkit", "--version"]);
-        if enrolled {
-            born["metadata"]["labels"] = json!({ "callgate.dev/enroll": "true" });
-        }
+        born["metadata"]["labels"] = labels;
         self.site.cluster.apply(&born)?;
         super::pod::wait(self.site, name)?;
         let printed = exec::output(&mut self.kubectl(&["logs", name, "--container=first"]))?;

@@ -1,6 +1,7 @@
 //! Strict mode at the root of all pods: a pod is governed from its first instruction, with the agent and without.
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 
 use super::pods::{ALLOWED, DENIED, Pods, Said};
 use super::{Site, Step};
@@ -20,7 +21,7 @@ fn run(site: &Site<'_>) -> Result<String> {
     }
     let mut refused = 0;
     for number in 0..BORN {
-        let said = pods.born_calling(&format!("born-{number}"), true)?;
+        let said = pods.born_calling(&format!("born-{number}"), json!({ "callgate.dev/enroll": "true" }))?;
         ensure!(said.kind() != "answered", "a pod that was born with the label called out before it was governed");
         refused += usize::from(said == Said::Refused);
     }
@@ -34,7 +35,7 @@ fn run(site: &Site<'_>) -> Result<String> {
     site.release.end_agents()?;
     pods.expect("client", ALLOWED, "refused").context("enrolled, without an agent")?;
     pods.expect("bystander", DENIED, "answered").context("exempt, without an agent")?;
-    let late = pods.born_calling("born-unclassified", false).context("born without an agent")?;
+    let late = pods.born_calling("born-unclassified", json!({})).context("born without an agent")?;
     ensure!(late == Said::Refused, "a pod that nobody classified: {late:?}");
     Ok(format!("{BORN} pods with the label at birth: {refused} refused, {} judged; trust by {by}", BORN - refused))
 }
