@@ -259,3 +259,27 @@ proptest! {
         prop_assert_eq!(said(&with), said(&without));
     }
 }
+
+#[test]
+fn a_tenant_has_so_many_policies_and_no_more() {
+    let many = |count: usize| "forbid (principal, action, resource);\n".repeat(count);
+    let compiled = compile(&[object("a", "web", &many(257)), object("b", "web", EVERYTHING)]);
+    assert_eq!(compiled.refused.len(), 1);
+    let said = first(&compiled.refused[0].errors);
+    assert!(said.contains("257 policies in one object; 256 are allowed"), "{said}");
+    let objects: Vec<Offer> = (0..5).map(|number| object("a", &format!("web-{number}"), &many(256))).collect();
+    let compiled = compile(&objects);
+    assert_eq!(compiled.refused.len(), 1, "{:#?}", compiled.refused);
+    let said = first(&compiled.refused[0].errors);
+    assert!(said.contains("more than 1024 policies in the namespace `a`"), "{said}");
+    // An operator has no such bound.
+    sound(&[object("", "web", &many(257))]);
+}
+
+#[test]
+fn pairs_that_do_not_fit_together_are_told_of_as_far_as_anybody_reads() {
+    let passes = format!("@tls(\"passthrough\") permit (principal, {CONNECT}, resource);\n").repeat(120);
+    let forbids = format!("forbid (principal, {CALL}, resource);\n").repeat(120);
+    let compiled = compile(&[directory(&(passes + &forbids))]);
+    assert!(compiled.warnings.len() <= 200, "{}", compiled.warnings.len());
+}

@@ -156,6 +156,8 @@ async fn a_properly_signed_token_with_bad_claims_is_refused() {
         ("sub", json!("s".repeat(513)), TokenError::Claim),
         ("sub", json!(7), TokenError::Claim),
         ("groups", json!("ops"), TokenError::Claim),
+        // The cluster alone says so.
+        ("groups", json!(["kubernetes:serviceaccount:shop/web"]), TokenError::Claim),
         ("groups", json!(["ops", 7]), TokenError::Claim),
         ("groups", json!(vec!["g"; 257]), TokenError::Claim),
         ("iss", json!(format!("{iss}/")), TokenError::UnknownIssuer),
