@@ -121,7 +121,10 @@ fn netlink() -> Result<()> {
     let status = workload.running.wait(PATIENCE)?;
     ensure!(std::os::unix::process::ExitStatusExt::signal(&status) == Some(9), "{status}");
     let found = denials(&site, "family")?;
-    ensure!(found[0]["family"] == 16 && found[0]["protocol"] == 4 && found[0]["observed"] == false, "{found:?}");
+    // A look into the task's hands may see the socket too, before it is gone.
+    let ended =
+        |record: &serde_json::Value| record["family"] == 16 && record["protocol"] == 4 && record["observed"] == false;
+    ensure!(found.iter().any(ended), "{found:?}");
 
     let site = with_key("netlink = \"report\"")?;
     site.callgate(&["enroll", &site.enrolled.display().to_string(), "--name", "site"])?.ok()?;
