@@ -104,19 +104,6 @@ pub fn main(options: &Options) -> Result<()> {
     all(options, &cluster, &mut steps)
 }
 
-/// All of it on the lab, or the cluster of `KUBECONFIG`, as part of another task.
-pub fn run(steps: &mut Steps) -> Result<()> {
-    let options = Options {
-        profile: Profile::Dev,
-        prefix: "localhost".into(),
-        load: None,
-        set: Vec::new(),
-        keep: false,
-        down: false,
-    };
-    all(&options, &Cluster::find(&paths::repository()?, None)?, steps)
-}
-
 fn all(options: &Options, cluster: &Cluster, steps: &mut Steps) -> Result<()> {
     let begun = steps.run("cluster", || cluster.begin())?;
     steps.note(begun.said);

@@ -14,6 +14,8 @@ use crate::exec;
 const PROMISED: Duration = Duration::from_secs(2);
 /// Longest start of a pod whose image is on the node.
 const READY_WITHIN: &str = "--timeout=60s";
+/// From readiness until kubelet finds a pod's containers by the pod's name.
+const KNOWN_WITHIN: Duration = Duration::from_secs(20);
 const PORT: u16 = 8443;
 
 /// Pages of the server: the policy permits the first two, and masks what is in the second.
@@ -71,6 +73,13 @@ impl<'a> Pods<'a> {
         }
         let all = ["pod/server", "pod/client", "pod/bystander"];
         exec::run(pods.kubectl(&["wait", "--for=condition=Ready", READY_WITHIN]).args(all))?;
+        // For a moment kubelet may look for the containers of earlier pods of these names.
+        for client in ["client", "bystander"] {
+            let start = Instant::now();
+            while exec::output(&mut pods.kubectl(&["exec", client, "--", "callgate-testkit", "--version"])).is_err() {
+                ensure!(start.elapsed() < KNOWN_WITHIN, "kubelet does not find the container of `{client}`");
+            }
+        }
         let found = exec::output(&mut pods.kubectl(&["get", "pod", "server", "--output=jsonpath={.status.podIP}"]))?;
         found.trim().clone_into(&mut pods.address);
         Ok(pods)
@@ -162,7 +171,8 @@ impl<'a> Pods<'a> {
             output = self.kubectl(&["exec", client, "--"]).args(curl(&self.url(path))).output().context("kubectl")?;
             // kubelet may look for the container of an earlier pod of this name for a moment; that none was started
             // anew is looked at by itself.
-            let is_late = String::from_utf8_lossy(&output.stderr).contains("no running task found");
+            let said = String::from_utf8_lossy(&output.stderr);
+            let is_late = ["no running task found", "container not found"].iter().any(|late| said.contains(late));
             if !is_late || start.elapsed() > PROMISED {
                 break;
             }
