@@ -6,6 +6,7 @@
 
 mod archive;
 mod base;
+mod host;
 mod libraries;
 mod origin;
 mod programs;
@@ -144,26 +145,44 @@ pub fn run(options: &Options, steps: &mut Steps) -> Result<Vec<Built>> {
     Ok(all)
 }
 
-/// An image for tests, of programs that are there already, of which `alone` load no library; it trusts `ca` (PEM) beside
-/// the public CAs.
-pub fn of_programs(name: &'static str, programs: &[&Path], alone: &[&Path], ca: &str, out: &Path) -> Result<Built> {
-    let image = Image { name, programs: &[], user: ROOT, folders: &[] };
-    let mut tree = Tree::default();
-    base::fill(&mut tree)?;
-    let mut roots = tree.bytes(base::BUNDLE).context("no CA roots")?.to_vec();
-    roots.extend(ca.as_bytes());
-    tree.file(base::BUNDLE, 0o644, roots);
-    for program in programs {
-        libraries::add(program, &mut tree)?;
+/// An image for tests, of what is there already.
+pub struct ForTests<'a> {
+    pub name: &'static str,
+    /// They come with the libraries that they load.
+    pub programs: Vec<&'a Path>,
+    /// Of this machine, each with its place in the image.
+    pub folders: Vec<(&'a Path, &'a str)>,
+    /// Symbolic links, each with where it leads.
+    pub links: &'a [(&'a str, &'a str)],
+    /// What it trusts beside the public CAs, PEM.
+    pub ca: &'a str,
+}
+
+impl ForTests<'_> {
+    /// Makes it in the folder `out`.
+    pub fn build(&self, out: &Path) -> Result<Built> {
+        let image = Image { name: self.name, programs: &[], user: ROOT, folders: &[] };
+        let mut tree = Tree::default();
+        base::fill(&mut tree)?;
+        for (from, to) in &self.folders {
+            host::add(from, to, &mut tree)?;
+        }
+        for (path, to) in self.links {
+            tree.link(path, to);
+        }
+        let mut roots = tree.bytes(base::BUNDLE).context("no CA roots")?.to_vec();
+        roots.extend(self.ca.as_bytes());
+        tree.file(base::BUNDLE, 0o644, roots);
+        for program in &self.programs {
+            libraries::put(&libraries::loaded_by(program)?, &mut tree)?;
+            let name = program.file_name().and_then(|name| name.to_str()).context("a program has a name")?;
+            tree.file(&format!("usr/bin/{name}"), 0o755, fs::read(program)?);
+        }
+        let reference = format!("localhost/{}:1", self.name);
+        let archive = out.join(format!("{}.tar", self.name));
+        fs::write(&archive, archive::of(&image, &tree, &reference, &Origin::of(&paths::repository()?)?)?)?;
+        Ok(Built { name: self.name, reference, archive })
     }
-    for program in programs.iter().chain(alone) {
-        let name = program.file_name().and_then(|name| name.to_str()).context("a program has a name")?;
-        tree.file(&format!("usr/bin/{name}"), 0o755, fs::read(program)?);
-    }
-    let reference = format!("localhost/{name}:1");
-    let archive = out.join(format!("{name}.tar"));
-    fs::write(&archive, archive::of(&image, &tree, &reference, &Origin::of(&paths::repository()?)?)?)?;
-    Ok(Built { name, reference, archive })
 }
 
 struct Parts {

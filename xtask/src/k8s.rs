@@ -7,6 +7,7 @@ mod cluster;
 mod doctor;
 mod install;
 mod labels;
+mod languages;
 mod lax;
 mod pod;
 mod pods;
@@ -15,6 +16,7 @@ mod release;
 mod remove;
 mod strict;
 mod taint;
+mod trust;
 mod upgrade;
 mod version;
 
@@ -36,6 +38,7 @@ const STEPS: &[Step] = &[
     install::STEP,
     labels::STEP,
     policies::STEP,
+    trust::STEP,
     lax::STEP,
     upgrade::STEP,
     taint::STEP,
@@ -80,6 +83,8 @@ pub struct Options {
 /// What steps work on.
 struct Site<'a> {
     cluster: &'a Cluster,
+    /// Names of its nodes. Clients run on the first.
+    nodes: Vec<String>,
     images: Vec<image::Built>,
     release: Release<'a>,
     clients: Clients,
@@ -127,7 +132,7 @@ fn go(options: &Options, cluster: &Cluster, steps: &mut Steps) -> Result<()> {
     steps.run("images to the nodes", || archives.map(|built| &built.archive).try_for_each(|it| cluster.load(it)))?;
     let release = Release::new(cluster, renderer, &images, &clients.ca, options)?;
     release.delete()?;
-    let site = Site { cluster, images, release, clients };
+    let site = Site { cluster, nodes: cluster.workers()?, images, release, clients };
     let result = STEPS.iter().try_for_each(|step| {
         let said = steps.run(step.name, || (step.run)(&site))?;
         steps.note(said);

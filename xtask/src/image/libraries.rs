@@ -25,17 +25,44 @@ pub struct Package {
 /// # Errors
 /// A library cannot be found, or is of no Debian package: nobody could say what it is.
 pub fn add(program: &Path, tree: &mut Tree) -> Result<BTreeSet<Package>> {
-    let mut packages = BTreeSet::new();
+    let paths = loaded_by(program)?;
+    put(&paths, tree)?;
+    paths.iter().map(|path| package_of(path)).collect()
+}
+
+/// The paths of what `program` loads.
+pub fn loaded_by(program: &Path) -> Result<Vec<String>> {
+    let said = ldd(program)?;
+    if let Some(missing) = said.lines().find(|line| is_missing(line)) {
+        bail!("{} loads what is not there: {}", program.display(), missing.trim());
+    }
+    Ok(paths(&said))
+}
+
+/// As [`loaded_by`], without what only a program's own folder has.
+pub fn loaded_from_elsewhere(library: &Path, own: &Path) -> Result<Vec<String>> {
+    let mut paths = paths(&ldd(library)?);
+    paths.retain(|path| !Path::new(path).starts_with(own));
+    Ok(paths)
+}
+
+fn ldd(program: &Path) -> Result<String> {
     // cargo run points the linker at our own build.
-    let said = exec::output(Command::new("ldd").arg(program).env_remove("LD_LIBRARY_PATH"))?;
-    for path in paths(&said).with_context(|| format!("what {} loads", program.display()))? {
-        packages.insert(package_of(path)?);
-        let bytes = fs::read(path).with_context(|| format!("read {path}"))?;
-        tree.file(&place(path), 0o755, bytes);
+    exec::output(Command::new("ldd").arg(program).env_remove("LD_LIBRARY_PATH"))
+}
+
+fn is_missing(line: &str) -> bool {
+    line.contains("not found")
+}
+
+/// Puts the libraries at `paths` into `tree`, where the linker looks for them.
+pub fn put(paths: &[String], tree: &mut Tree) -> Result<()> {
+    for path in paths {
+        tree.file(&place(path), 0o755, fs::read(path).with_context(|| format!("read {path}"))?);
     }
     tree.link("lib", "usr/lib");
     tree.link("lib64", "usr/lib64");
-    Ok(packages)
+    Ok(())
 }
 
 /// The Debian package that the file `path` is of.
@@ -61,18 +88,15 @@ pub fn package_of(path: &str) -> Result<Package> {
 }
 
 /// The files in what `ldd` printed. The vdso has none.
-fn paths(said: &str) -> Result<Vec<&str>> {
+fn paths(said: &str) -> Vec<String> {
     let mut paths = Vec::new();
-    for line in said.lines().map(str::trim) {
-        if line.contains("not found") {
-            bail!("{line}");
-        }
+    for line in said.lines().map(str::trim).filter(|line| !is_missing(line)) {
         let file = line.split_once(" => ").map_or(line, |(_, file)| file);
         if file.starts_with('/') {
-            paths.push(file.split(" (").next().unwrap_or(file));
+            paths.push(file.split(" (").next().unwrap_or(file).to_owned());
         }
     }
-    Ok(paths)
+    paths
 }
 
 /// Where `path` goes: all below `usr`.
@@ -89,9 +113,9 @@ mod tests {
     fn reads_what_ldd_prints() {
         let said = "\tlinux-vdso.so.1 (0x00007ffe)\n\tlibelf.so.1 => /lib/x86_64-linux-gnu/libelf.so.1 (0x00007f)\n\
                     \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
-        assert_eq!(paths(said).unwrap(), ["/lib/x86_64-linux-gnu/libelf.so.1", "/lib64/ld-linux-x86-64.so.2"]);
-        assert_eq!(paths("\tstatically linked\n").unwrap(), [""; 0]);
-        assert!(paths("\tlibelf.so.1 => not found\n").is_err());
+        assert_eq!(paths(said), ["/lib/x86_64-linux-gnu/libelf.so.1", "/lib64/ld-linux-x86-64.so.2"]);
+        assert!(paths("\tstatically linked\n").is_empty());
+        assert!(is_missing("\tlibelf.so.1 => not found"));
         assert_eq!(place("/lib64/ld-linux-x86-64.so.2"), "usr/lib64/ld-linux-x86-64.so.2");
     }
 

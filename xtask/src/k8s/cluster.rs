@@ -145,6 +145,23 @@ impl Cluster {
         Ok(nodes)
     }
 
+    /// The names of those that take any pod.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn workers(&self) -> Result<Vec<String>> {
+        let nodes: Value =
+            serde_json::from_str(&exec::output(self.kubectl().args(["get", "nodes", "--output=json"]))?)?;
+        let takes_any = |node: &&Value| {
+            let taints = node["spec"]["taints"].as_array().is_some_and(|taints| !taints.is_empty());
+            !taints && node["spec"]["unschedulable"] != true
+        };
+        let all = nodes["items"].as_array().into_iter().flatten().filter(takes_any);
+        let names: Vec<_> = all.filter_map(|node| Some(node["metadata"]["name"].as_str()?.to_owned())).collect();
+        ensure!(!names.is_empty(), "every node of the cluster has a taint, or takes no pods");
+        Ok(names)
+    }
+
     /// With all that is in it; waits until it is gone.
     fn delete_namespace(&self) -> Result<()> {
         let mut kubectl = self.kubectl();

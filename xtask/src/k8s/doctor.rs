@@ -16,7 +16,10 @@ struct Feature {
 }
 
 fn run(site: &Site<'_>) -> Result<String> {
-    note(&pod::run(site, "doctor", &["/usr/bin/callgate", "doctor", "--json"])?)
+    let said = pod::on_every_node(site, "doctor", &["/usr/bin/callgate", "doctor", "--json"])?;
+    let mut notes = said.iter().map(|said| note(said)).collect::<Result<Vec<_>>>()?;
+    notes.dedup();
+    Ok(notes.join("; "))
 }
 
 /// What is there of `said`; an error if something is missing that must be.

@@ -9,9 +9,9 @@ pub const STEP: Step = Step { name: "install the chart", run };
 
 fn run(site: &Site<'_>) -> Result<String> {
     site.release.apply(&[])?;
-    let said = site.release.on_node(&["callgate", "status", "--json"])?;
+    let said = site.release.on_node(&site.nodes[0], &["callgate", "status", "--json"])?;
     let status: Value = serde_json::from_str(said.lines().next().unwrap_or_default())?;
     ensure!(status.is_object(), "callgate status says {said}");
-    let version = site.release.on_node(&["callgate-agent", "--version"])?;
+    let version = site.release.on_node(&site.nodes[0], &["callgate-agent", "--version"])?;
     Ok(format!("agent, collector and controller are ready: {}", version.trim()))
 }

@@ -17,7 +17,7 @@ const RECORDED_WITHIN: Duration = Duration::from_secs(20);
 fn run(site: &Site<'_>) -> Result<String> {
     site.release.apply(&[])?;
     let pods = Pods::start(site)?;
-    pods.label("pod", "client", "callgate.dev/enroll=true")?;
+    pods.label("client", "callgate.dev/enroll=true")?;
     pods.soon("client", "denied").context("after the label")?;
     pods.unharmed()?;
     site.release.end_agents()?;

@@ -11,12 +11,27 @@ use crate::exec;
 /// From a pod's creation to its end. The image is on the node already.
 const ENDS_WITHIN: Duration = Duration::from_secs(120);
 
-/// Runs `command` of the agent's image in a pod called `name`, as the agent's pods are run; what it printed.
+/// Runs `command` of the agent's image on every node, in pods called `name` and a number; what they printed.
+///
+/// # Errors
+/// As of one of them.
+pub fn on_every_node(site: &Site<'_>, name: &str, command: &[&str]) -> Result<Vec<String>> {
+    let numbered = site.nodes.iter().enumerate();
+    numbered.map(|(number, node)| run(site, &format!("{name}-{number}"), node, command)).collect()
+}
+
+/// Where a pod is to be: on the node called so, and nowhere else. The scheduler places it, taints count.
+pub fn on(node: &str) -> Value {
+    let term = json!({ "matchFields": [{ "key": "metadata.name", "operator": "In", "values": [node] }] });
+    json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [term] } } })
+}
+
+/// Runs `command` in a pod, as the agent's pods are run; what it printed.
 ///
 /// # Errors
 /// It failed or did not end in time; then what it printed, and what the cluster says of it, is shown.
-pub fn run(site: &Site<'_>, name: &str, command: &[&str]) -> Result<String> {
-    site.cluster.apply(&pod(name, site.agent_image()?, command))?;
+fn run(site: &Site<'_>, name: &str, node: &str, command: &[&str]) -> Result<String> {
+    site.cluster.apply(&pod(name, node, site.agent_image()?, command))?;
     let phase = wait(site, name);
     let mut logs = site.cluster.kubectl();
     let said = exec::output(logs.args(["logs", "--namespace", NAMESPACE, name]));
@@ -35,12 +50,13 @@ pub fn run(site: &Site<'_>, name: &str, command: &[&str]) -> Result<String> {
 }
 
 /// Privileged and with the host's processes: what it may is the chart's business, not this step's.
-fn pod(name: &str, image: &str, command: &[&str]) -> Value {
+fn pod(name: &str, node: &str, image: &str, command: &[&str]) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": { "name": name, "namespace": NAMESPACE },
         "spec": {
+            "affinity": on(node),
             "hostPID": true,
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 1,

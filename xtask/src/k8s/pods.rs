@@ -1,12 +1,12 @@
 //! Pods that call and are called, and what the callers see.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::clients::GO_CLIENT;
 use super::{NAMESPACE, Site};
 use crate::exec;
 
@@ -14,8 +14,6 @@ use crate::exec;
 const PROMISED: Duration = Duration::from_secs(2);
 /// Longest start of a pod whose image is on the node.
 const READY_WITHIN: &str = "--timeout=60s";
-/// From readiness until kubelet finds a pod's containers by the pod's name.
-const KNOWN_WITHIN: Duration = Duration::from_secs(20);
 const PORT: u16 = 8443;
 
 /// Pages of the server: the policy permits the first two, and masks what is in the second.
@@ -52,37 +50,45 @@ impl Said {
 }
 
 /// A TLS server, and two clients: `client` and `bystander`.
+///
+/// Their names in the cluster have a number of their own: kubelet may look for the containers of an earlier pod of the
+/// same name for a while.
 pub struct Pods<'a> {
     site: &'a Site<'a>,
+    number: usize,
     address: String,
 }
+
+/// Of the pods that are started next.
+static NUMBER: AtomicUsize = AtomicUsize::new(1);
 
 impl<'a> Pods<'a> {
     /// Starts them anew and waits until they are ready.
     pub fn start(site: &'a Site<'a>) -> Result<Pods<'a>> {
-        let mut pods = Pods { site, address: String::new() };
+        let mut pods = Pods { site, number: NUMBER.fetch_add(1, Ordering::Relaxed), address: String::new() };
         exec::run(&mut pods.kubectl(&["delete", "pod", "--all", "--timeout=60s"]))?;
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "server-ca", "namespace": NAMESPACE },
             "stringData": { "ca.pem": site.clients.ca, "ca.key": site.clients.ca_key },
         });
         site.cluster.apply(&secret)?;
-        site.cluster.apply(&server(&site.clients.built.reference))?;
+        let server_name = pods.name("server");
+        site.cluster.apply(&server(&server_name, &site.clients.built.reference))?;
         for name in ["client", "bystander"] {
             site.cluster.apply(&pods.client(name))?;
         }
-        let all = ["pod/server", "pod/client", "pod/bystander"];
-        exec::run(pods.kubectl(&["wait", "--for=condition=Ready", READY_WITHIN]).args(all))?;
-        // For a moment kubelet may look for the containers of earlier pods of these names.
-        for client in ["client", "bystander"] {
-            let start = Instant::now();
-            while exec::output(&mut pods.kubectl(&["exec", client, "--", "callgate-testkit", "--version"])).is_err() {
-                ensure!(start.elapsed() < KNOWN_WITHIN, "kubelet does not find the container of `{client}`");
-            }
+        for name in ["server", "client", "bystander"] {
+            pods.ready(name)?;
         }
-        let found = exec::output(&mut pods.kubectl(&["get", "pod", "server", "--output=jsonpath={.status.podIP}"]))?;
+        let address = ["get", "pod", &server_name, "--output=jsonpath={.status.podIP}"];
+        let found = exec::output(&mut pods.kubectl(&address))?;
         found.trim().clone_into(&mut pods.address);
         Ok(pods)
+    }
+
+    /// What the pod `name` is called in the cluster.
+    pub fn name(&self, name: &str) -> String {
+        format!("{name}-{}", self.number)
     }
 
     /// The service as policies name it.
@@ -90,9 +96,14 @@ impl<'a> Pods<'a> {
         format!("{}:{PORT}", self.address)
     }
 
-    /// Sets labels (`KEY=VALUE`), or takes them away (`KEY-`).
-    pub fn label(&self, kind: &str, name: &str, label: &str) -> Result<()> {
-        exec::run(&mut self.kubectl(&["label", "--overwrite", kind, name, label]))
+    /// Sets a label of a pod (`KEY=VALUE`), or takes it away (`KEY-`).
+    pub fn label(&self, name: &str, label: &str) -> Result<()> {
+        exec::run(&mut self.kubectl(&["label", "--overwrite", "pod", &self.name(name), label]))
+    }
+
+    /// The same of their namespace.
+    pub fn label_namespace(&self, label: &str) -> Result<()> {
+        exec::run(&mut self.kubectl(&["label", "--overwrite", "namespace", NAMESPACE, label]))
     }
 
     /// That a call ends so; what was answered.
@@ -126,34 +137,30 @@ impl<'a> Pods<'a> {
         born["spec"]["containers"][0]["command"] = json!(["callgate-testkit", "--version"]);
         born["metadata"]["labels"] = labels;
         self.site.cluster.apply(&born)?;
-        super::pod::wait(self.site, name)?;
-        let printed = exec::output(&mut self.kubectl(&["logs", name, "--container=first"]))?;
+        let name = self.name(name);
+        super::pod::wait(self.site, &name)?;
+        let printed = exec::output(&mut self.kubectl(&["logs", &name, "--container=first"]))?;
         seen(&printed).with_context(|| format!("what `{name}` saw"))
-    }
-
-    /// What the client that is made of Go says of a call.
-    pub fn go(&self, client: &str, path: &str) -> Result<String> {
-        let output = self.kubectl(&["exec", client, "--", GO_CLIENT, &self.url(path)]).output().context("kubectl")?;
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
     /// Makes one more client, and says why the scheduler does not place it.
     pub fn unscheduled(&self, name: &str) -> Result<String> {
-        self.site.cluster.apply(&self.client(name))?;
-        exec::run(&mut self.kubectl(&["wait", "--for=condition=PodScheduled=false", READY_WITHIN, "pod", name]))?;
+        self.add(name, json!({}))?;
+        let name = self.name(name);
+        exec::run(&mut self.kubectl(&["wait", "--for=condition=PodScheduled=false", READY_WITHIN, "pod", &name]))?;
         let why = "--output=jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].message}";
-        exec::output(&mut self.kubectl(&["get", "pod", name, why]))
+        exec::output(&mut self.kubectl(&["get", "pod", &name, why]))
     }
 
     /// An annotation of a pod, its dots escaped; empty if it has none.
     pub fn annotation(&self, name: &str, escaped: &str) -> Result<String> {
         let path = format!("--output=jsonpath={{.metadata.annotations.{escaped}}}");
-        exec::output(&mut self.kubectl(&["get", "pod", name, &path]))
+        exec::output(&mut self.kubectl(&["get", "pod", &self.name(name), &path]))
     }
 
     /// Waits until a pod is ready.
     pub fn ready(&self, name: &str) -> Result<()> {
-        exec::run(&mut self.kubectl(&["wait", "--for=condition=Ready", READY_WITHIN, "pod", name]))
+        exec::run(&mut self.kubectl(&["wait", "--for=condition=Ready", READY_WITHIN, "pod", &self.name(name)]))
     }
 
     /// That no container has ended and was started anew: whatever was done to the pods, nobody was harmed.
@@ -165,18 +172,7 @@ impl<'a> Pods<'a> {
     }
 
     fn call(&self, client: &str, path: &str) -> Result<Said> {
-        let mut output;
-        let start = Instant::now();
-        loop {
-            output = self.kubectl(&["exec", client, "--"]).args(curl(&self.url(path))).output().context("kubectl")?;
-            // kubelet may look for the container of an earlier pod of this name for a moment; that none was started
-            // anew is looked at by itself.
-            let said = String::from_utf8_lossy(&output.stderr);
-            let is_late = ["no running task found", "container not found"].iter().any(|late| said.contains(late));
-            if !is_late || start.elapsed() > PROMISED {
-                break;
-            }
-        }
+        let output = self.exec(client).args(curl(&self.url(path))).output().context("kubectl")?;
         let context = || format!("{client}, {path}: {}", String::from_utf8_lossy(&output.stderr));
         seen(&String::from_utf8_lossy(&output.stdout)).with_context(context)
     }
@@ -193,10 +189,25 @@ impl<'a> Pods<'a> {
         kubectl
     }
 
+    /// kubectl that runs in a pod what is added to it.
+    pub fn exec(&self, name: &str) -> Command {
+        self.kubectl(&["exec", &self.name(name), "--"])
+    }
+
+    /// Makes one more client, born with these labels.
+    pub fn add(&self, name: &str, labels: Value) -> Result<()> {
+        let mut client = self.client(name);
+        client["metadata"]["labels"] = labels;
+        self.site.cluster.apply(&client)
+    }
+
+    /// On the node whose agent is asked.
     fn client(&self, name: &str) -> Value {
         // Something that goes on for ever, and calls nobody.
         let idle = ["callgate-testkit", "canary", "--listen", "127.0.0.1:0"].map(str::to_owned);
-        pod(name, json!([container(name, &self.site.clients.built.reference, &idle)]))
+        let mut client = pod(&self.name(name), json!([container(name, &self.site.clients.built.reference, &idle)]));
+        client["spec"]["affinity"] = super::pod::on(&self.site.nodes[0]);
+        client
     }
 }
 
@@ -218,7 +229,7 @@ fn seen(printed: &str) -> Result<Said> {
     }
 }
 
-fn server(image: &str) -> Value {
+fn server(name: &str, image: &str) -> Value {
     // The server's own address is in its certificate, so it is asked for when it is known.
     let serve =
         ["callgate-testkit", "upstream", "--listen", "0.0.0.0:8443", "--ca", "/ca", "--tls", "server,$(POD_IP)"];
@@ -226,7 +237,7 @@ fn server(image: &str) -> Value {
     container["env"] = json!([{ "name": "POD_IP", "valueFrom": { "fieldRef": { "fieldPath": "status.podIP" } } }]);
     container["volumeMounts"] = json!([{ "name": "ca", "mountPath": "/ca" }]);
     container["readinessProbe"] = json!({ "tcpSocket": { "port": PORT }, "periodSeconds": 1 });
-    let mut pod = pod("server", json!([container]));
+    let mut pod = pod(name, json!([container]));
     pod["spec"]["volumes"] = json!([{ "name": "ca", "secret": { "secretName": "server-ca" } }]);
     pod
 }

@@ -31,7 +31,7 @@ fn steps(site: &Site<'_>) -> Result<String> {
     let pods = Pods::start(site)?;
     site.cluster.apply(&labels::policy(&pods.service()))?;
     labels::accepted(site)?;
-    pods.label("pod", "client", "callgate.dev/enroll=true")?;
+    pods.label("client", "callgate.dev/enroll=true")?;
     pods.soon("client", "denied").context("after the label")?;
 
     // An address counts where it is named.
@@ -47,7 +47,7 @@ fn steps(site: &Site<'_>) -> Result<String> {
     let message = condition(site, NAMESPACE, "False")?;
     ensure!(message.contains("line 2, column "), "the error has no place: {message}");
     let (changed, told) = (Instant::now(), format!("CallPolicy/{NAMESPACE}/all:2:"));
-    while !site.release.on_node(&["callgate", "status"])?.contains(&told) {
+    while !site.release.on_node(&site.nodes[0], &["callgate", "status"])?.contains(&told) {
         ensure!(changed.elapsed() < ALARM_WITHIN, "no alarm about a broken object");
     }
     pods.expect("client", DENIED, "answered").context("a broken object, and another namespace's forbid")?;

@@ -19,6 +19,8 @@ const READY_WITHIN: &str = "--timeout=120s";
 
 /// Kinds that belong to no namespace, so that a namespace's end leaves them.
 const CLUSTER_WIDE: &str = "clusterrole,clusterrolebinding,mutatingwebhookconfiguration,customresourcedefinition";
+/// Its agents.
+const AGENTS: &str = "--selector=app.kubernetes.io/component=agent";
 /// Of all objects of the chart.
 const OURS: &str = "app.kubernetes.io/name=callgate";
 
@@ -110,8 +112,12 @@ impl<'a> Release<'a> {
     }
 
     /// What a command of the command line prints on a node, in its agent's container.
-    pub fn on_node(&self, command: &[&str]) -> Result<String> {
-        exec::output(self.kubectl(&["exec", "daemonset/callgate-agent", "--container=agent", "--"]).args(command))
+    pub fn on_node(&self, node: &str, command: &[&str]) -> Result<String> {
+        let of = format!("--field-selector=spec.nodeName={node},status.phase=Running");
+        let agents = ["get", "pods", AGENTS, &of, "--output=name"];
+        let agents = exec::output(&mut self.kubectl(&agents))?;
+        let agent = agents.lines().next().with_context(|| format!("no agent on {node}"))?;
+        exec::output(self.kubectl(&["exec", agent, "--container=agent", "--"]).args(command))
     }
 
     /// What a command prints beside the collector's store.
@@ -133,7 +139,7 @@ impl<'a> Release<'a> {
             &["get", "events", "--sort-by=.lastTimestamp"],
             &["logs", "--tail=40", "deployment/callgate-controller"],
             &["logs", "--tail=20", "callgate-collector-0"],
-            &["logs", "--tail=60", "--prefix", "--selector=app.kubernetes.io/component=agent", "--all-containers"],
+            &["logs", "--tail=60", "--prefix", AGENTS, "--all-containers"],
         ] {
             let _ = exec::run(&mut self.kubectl(words));
         }

@@ -30,7 +30,7 @@ fn run(site: &Site<'_>) -> Result<String> {
         ["webhook", "policy"].contains(&by.as_str()),
         "admission added no trust to a pod born with the label: `{by}`"
     );
-    pods.label("pod", "client", "callgate.dev/enroll=true")?;
+    pods.label("client", "callgate.dev/enroll=true")?;
     pods.soon("client", "denied").context("after the label")?;
     site.release.end_agents()?;
     pods.expect("client", ALLOWED, "refused").context("enrolled, without an agent")?;

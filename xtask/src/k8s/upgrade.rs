@@ -23,12 +23,13 @@ fn run(site: &Site<'_>) -> Result<String> {
     let pods = Pods::start(site)?;
     site.cluster.apply(&super::labels::policy(&pods.service()))?;
     super::labels::accepted(site)?;
-    pods.label("pod", "client", "callgate.dev/enroll=true")?;
+    pods.label("client", "callgate.dev/enroll=true")?;
     pods.soon("client", "denied").context("after the label")?;
     let calls = (SECONDS * RATE.parse::<u64>()?).to_string();
     let seconds = SECONDS.to_string();
     let url = pods.url(ALLOWED);
-    let mut load = pods.kubectl(&["exec", "client", "--", "callgate-testkit", "load", &url, "--fresh"]);
+    let mut load = pods.exec("client");
+    load.args(["callgate-testkit", "load", &url, "--fresh"]);
     load.args(["--ca", "/etc/ssl/certs/ca-certificates.crt", "--rate", RATE, "--calls", &calls, "--seconds", &seconds]);
     let load = load.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().context("kubectl")?;
     let upgraded = replace(site);

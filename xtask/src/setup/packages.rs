@@ -25,6 +25,8 @@ const NEEDS: &[Need] = &[
     Need { package: "iproute2", shows: "ip" },
     Need { package: "libelf-dev", shows: "/usr/include/libelf.h" },
     Need { package: "nodejs", shows: "node" },
+    Need { package: "openjdk-17-jdk-headless", shows: "java" },
+    Need { package: "openjdk-17-jdk-headless", shows: "jlink" },
     Need { package: "pkg-config", shows: "pkg-config" },
     Need { package: "python3", shows: "/usr/bin/python3" },
     Need { package: "python3-grpcio", shows: "/usr/lib/python3/dist-packages/grpc/__init__.py" },
