@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::steps::Steps;
-use crate::{chart, exec, host, paths, setup, test, tidy};
+use crate::{chart, exec, host, k8s, paths, setup, test, tidy};
 
 /// The advisory database is a git repository of a few MB.
 const FETCH_WITHIN: Duration = Duration::from_secs(60);
@@ -32,6 +32,7 @@ pub fn main() -> Result<()> {
     let counts = test::run(&test::Options::default(), &mut steps)?;
     if counts.all_passed() {
         host::run(&mut steps)?;
+        k8s::run(&mut steps)?;
     }
     drop(steps);
     counts.close()

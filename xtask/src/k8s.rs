@@ -109,6 +109,13 @@ pub fn main(options: &Options) -> Result<()> {
     all(options, &cluster, &mut steps)
 }
 
+/// The same as part of another task: on the lab, whatever KUBECONFIG says.
+pub fn run(steps: &mut Steps) -> Result<()> {
+    let cluster = Cluster::lab(&paths::repository()?)?;
+    let (prefix, set) = ("localhost".to_owned(), Vec::new());
+    all(&Options { profile: Profile::Dev, prefix, load: None, set, keep: false, down: false }, &cluster, steps)
+}
+
 fn all(options: &Options, cluster: &Cluster, steps: &mut Steps) -> Result<()> {
     let begun = steps.run("cluster", || cluster.begin())?;
     steps.note(begun.said);

@@ -50,6 +50,14 @@ impl Cluster {
             )?;
             return Ok(Cluster { kind: Kind::Given { load: load.to_owned() } });
         }
+        Cluster::lab(repository)
+    }
+
+    /// The lab; nothing is started.
+    ///
+    /// # Errors
+    /// We are not root.
+    pub fn lab(repository: &Path) -> Result<Cluster> {
         ensure!(exec::is_root(), "no cluster: set KUBECONFIG, or be root, so that one can be made on this machine");
         Ok(Cluster { kind: Kind::Lab { scripts: repository.join("tests/cluster") } })
     }
