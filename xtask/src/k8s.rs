@@ -16,6 +16,7 @@ mod release;
 mod remove;
 mod strict;
 mod taint;
+mod tokens;
 mod trust;
 mod upgrade;
 mod version;
@@ -39,6 +40,7 @@ const STEPS: &[Step] = &[
     labels::STEP,
     policies::STEP,
     trust::STEP,
+    tokens::STEP,
     lax::STEP,
     upgrade::STEP,
     taint::STEP,
@@ -59,6 +61,8 @@ const NAMESPACE: &str = "callgate-xtask";
 /// Options of `cargo xtask k8s`.
 #[derive(Args)]
 pub struct Options {
+    /// Only steps whose name has this in it, beside the installation
+    filter: Option<String>,
     /// How the programs in the images are compiled.
     #[arg(long, value_enum, default_value_t = Profile::Dev)]
     profile: Profile,
@@ -113,7 +117,8 @@ pub fn main(options: &Options) -> Result<()> {
 pub fn run(steps: &mut Steps) -> Result<()> {
     let cluster = Cluster::lab(&paths::repository()?)?;
     let (prefix, set) = ("localhost".to_owned(), Vec::new());
-    all(&Options { profile: Profile::Dev, prefix, load: None, set, keep: false, down: false }, &cluster, steps)
+    let options = Options { filter: None, profile: Profile::Dev, prefix, load: None, set, keep: false, down: false };
+    all(&options, &cluster, steps)
 }
 
 fn all(options: &Options, cluster: &Cluster, steps: &mut Steps) -> Result<()> {
@@ -140,17 +145,20 @@ fn go(options: &Options, cluster: &Cluster, steps: &mut Steps) -> Result<()> {
     let release = Release::new(cluster, renderer, &images, &clients.ca, options)?;
     release.delete()?;
     let site = Site { cluster, nodes: cluster.workers()?, images, release, clients };
-    let result = STEPS.iter().try_for_each(|step| {
+    let wanted = |step: &&Step| {
+        step.name == install::STEP.name || options.filter.as_ref().is_none_or(|filter| step.name.contains(filter))
+    };
+    let result = STEPS.iter().filter(wanted).try_for_each(|step| {
         let said = steps.run(step.name, || (step.run)(&site))?;
         steps.note(said);
         Ok(())
     });
     if result.is_err() {
         site.release.tell();
-        if !options.keep {
-            // What failed first is told.
-            let _ = site.release.remove();
-        }
+    }
+    if !options.keep && (result.is_err() || options.filter.is_some()) {
+        // What failed first is told.
+        let _ = site.release.remove();
     }
     result
 }

@@ -25,10 +25,20 @@ impl Steps {
 
     /// Runs one step.
     pub fn run<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.judged(name, work, |_| true)
+    }
+
+    /// The same where the result tells whether it is good.
+    pub fn judged<T>(
+        &mut self,
+        name: &str,
+        work: impl FnOnce() -> Result<T>,
+        is_good: impl FnOnce(&T) -> bool,
+    ) -> Result<T> {
         println!("==> {}: {name}", self.task);
         let start = Instant::now();
         let result = work();
-        let word = if result.is_ok() { "ok" } else { "FAILED" };
+        let word = if result.as_ref().is_ok_and(is_good) { "ok" } else { "FAILED" };
         self.rows.push(Row { name: name.to_owned(), took: start.elapsed(), result: word.to_owned() });
         println!("    {name}: {word} ({:.1} s)", start.elapsed().as_secs_f64());
         result

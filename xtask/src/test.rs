@@ -55,14 +55,14 @@ pub fn run(options: &Options, steps: &mut Steps) -> Result<Counts> {
         // cargo run points it at our own build, which is no place for the programs under test to load from.
         command.env_remove("LD_LIBRARY_PATH");
         command.envs(&environment).args(&options.filter);
-        let counts = steps.run(&binary.name, || count(&mut command))?;
+        let counts = steps.judged(&binary.name, || count(&mut command), Counts::none_failed)?;
         steps.note(counts.shown());
         all.add(&counts);
     }
     let mut documented = exec::cargo();
     documented.current_dir(&repository).args(["test", "--quiet", "--locked", "--doc"]);
     documented.envs(&environment).args(&options.filter);
-    let counts = steps.run("doc tests", || count(&mut documented))?;
+    let counts = steps.judged("doc tests", || count(&mut documented), Counts::none_failed)?;
     steps.note(counts.shown());
     all.add(&counts);
     Ok(all)
@@ -80,7 +80,11 @@ pub struct Counts {
 impl Counts {
     /// Whether none failed, and some ran.
     pub fn all_passed(&self) -> bool {
-        self.failed == 0 && self.passed > 0
+        self.none_failed() && self.passed > 0
+    }
+
+    fn none_failed(&self) -> bool {
+        self.failed == 0
     }
 
     /// Prints the closing line; an error if a test failed or none ran.

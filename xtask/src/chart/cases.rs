@@ -55,6 +55,17 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
+        name: "tokens of service accounts name callers where an audience is named",
+        kube: NEW,
+        sets: &["agent.tokens.audience={callgate,mesh}"],
+        must: &[Say(
+            CONFIG,
+            TOML,
+            "tokens = { audience = [\"callgate\",\"mesh\"], header = \"x-callgate-caller\", forward = false }",
+        )],
+    },
+    Case { name: "no header is looked at by default", kube: NEW, sets: &[], must: &[Hush(CONFIG, TOML, "tokens =")] },
+    Case {
         name: "a new agent starts beside the old one where there is surge",
         kube: "v1.22.0",
         sets: &[],

@@ -196,8 +196,13 @@ impl<'a> Pods<'a> {
 
     /// Makes one more client, born with these labels.
     pub fn add(&self, name: &str, labels: Value) -> Result<()> {
+        self.add_with(name, |pod| pod["metadata"]["labels"] = labels)
+    }
+
+    /// Makes one more client, changed so.
+    pub fn add_with(&self, name: &str, change: impl FnOnce(&mut Value)) -> Result<()> {
         let mut client = self.client(name);
-        client["metadata"]["labels"] = labels;
+        change(&mut client);
         self.site.cluster.apply(&client)
     }
 
