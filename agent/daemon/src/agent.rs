@@ -3,16 +3,18 @@
 //! Wiring only. Started by `callgate-agent` for a host, and in process by `callgate run` for one command.
 //! What it enrols is in [`enrolling`] and [`following`], where it listens in [`spaces`], what the warden does for it in
 //! [`warding`], how it keeps the kernel programs in place in [`attesting`], what it says of capabilities in [`capable`],
-//! how it says that it is well in [`health`] and [`status`], what that takes in [`ready`], and how containers come to trust
-//! our CA in [`trusting`].
+//! how it says that it is well in [`health`] and [`status`], what that takes in [`ready`], how containers come to trust our
+//! CA in [`trusting`], and how it ends in [`ending`].
 
 mod attesting;
 mod capable;
 mod cluster;
+mod ending;
 mod enrolling;
 mod following;
 mod health;
 mod past;
+mod pseudonyms;
 #[cfg(test)]
 mod published;
 mod ready;
@@ -22,22 +24,17 @@ mod trusting;
 mod wanted;
 mod warding;
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
-use callgate_audit::Recovery;
 use callgate_dns::Resolver;
 use callgate_enroll::Roster;
 use callgate_identity::callers::Issuers;
 use callgate_identity::{Authority, upstream_config};
-use callgate_mask::PseudonymKey;
 use callgate_model::{AgentState, CgroupId};
 use callgate_proxy::{
     DeclaredServices, Dns, DnsListener, Gate, Limits, Listener, Masks, Metrics, Names, OwnPorts, Tallies, Tally,
@@ -50,7 +47,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::alarms::Alarms;
 use crate::config::Config;
@@ -184,7 +181,7 @@ impl Agent {
             policies: policies.current(),
             authority,
             upstream_tls: UpstreamTls::new(&*upstream_config(&config.upstream_ca, &[])?),
-            masks: Masks::new(config.detectors()?, Some(pseudonym_key(&config.state_dir)?)),
+            masks: Masks::new(config.detectors()?, Some(pseudonyms::key(&config.state_dir)?)),
             issuers,
             attestor: Arc::new(warding::attestor(&warden)),
             pods: joined.as_ref().map(|joined| Arc::clone(&joined.pods)),
@@ -256,7 +253,7 @@ impl Agent {
             agent.adopt(standing)?;
         }
         agent.listen(&NetnsRef::current()?, None)?;
-        agent.tell(AgentState::Started, &told(&recovery));
+        agent.tell(AgentState::Started, &spool::told(&recovery));
         agent.say_what_is_unwarded(&unwarded);
         // What is enrolled is known again before the first connection is accepted: none is turned away as unknown.
         agent.resume()?;
@@ -313,63 +310,10 @@ impl Agent {
         self.metrics_address
     }
 
-    /// Stops serving: open calls end or are cut off, records are shipped. Enforcement stays as it is.
-    pub async fn stop(&self) {
-        self.stopping.cancel();
-        let all = u32::try_from(self.config.connections_max).unwrap_or(u32::MAX);
-        let drained = async { tokio::join!(self.gate.connections.acquire_many(all), self.gate.dns.idle()) };
-        if tokio::time::timeout(Duration::from_secs(self.config.drain_timeout_s), drained).await.is_err() {
-            warn!("connections were still open at the end of the drain time");
-        }
-        let exporter = lock(&self.exporter).take();
-        if let Some(exporter) = exporter {
-            exporter.stop().await;
-        }
-        self.tell(AgentState::Stopped, "stopped in order");
-        // On a thread of its own: a busy disk takes seconds over it, and signals are to be heard meanwhile.
-        let recorder = self.gate.recorder.clone();
-        match tokio::task::spawn_blocking(move || recorder.sync()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => error!(%error, "the last records could not be written to disk"),
-            Err(error) => error!(%error, "the last records may not be on disk"),
-        }
-        if let Some(uplink) = self.uplink.lock().await.take() {
-            if !uplink.drain(Duration::from_secs(self.config.drain_timeout_s)).await {
-                warn!("not every record was acknowledged: they stay in the spool");
-            }
-            uplink.stop().await;
-        }
-    }
-
-    /// Ends every enrolment of this instance and removes its pins: for an agent whose workloads end with it.
-    ///
-    /// # Errors
-    /// If a pin cannot be removed.
-    pub fn tear_down(&self) -> Result<()> {
-        if let Some(warden) = &self.warden {
-            warden.teardown().context("cannot remove the warden's pins of this run")?;
-        }
-        self.redirect.teardown().context("cannot remove the pins of this run")
-    }
-
-    /// Whether the collector has acknowledged every record.
-    #[must_use]
-    pub fn all_shipped(&self) -> bool {
-        let status = self.gate.recorder.status();
-        status.acked_seq == status.last_seq
-    }
-
     /// Where this agent's spool is.
     #[must_use]
     pub fn spool_dir(&self) -> PathBuf {
         spool_dir(&self.config, &self.slot)
-    }
-
-    /// Accepts no more, and leaves what a successor uses: what it was handed is its own now.
-    pub(crate) fn relieved(&self) {
-        self.redirect.share(true);
-        self.stopping.cancel();
-        self.handed_over.cancel();
     }
 
     pub(crate) fn instance(&self) -> &str {
@@ -438,13 +382,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn told(recovery: &Recovery) -> String {
-    match recovery.interrupted.len() {
-        0 => "started".to_owned(),
-        n => format!("started; {n} calls that were open when the last agent ended are closed as interrupted"),
-    }
-}
-
 /// Fetches the keys of all issuers, so that no call has to wait for them, and says which could not be had.
 async fn fetch_keys(issuers: Arc<Issuers>) {
     let learning = Arc::clone(&issuers);
@@ -452,27 +389,4 @@ async fn fetch_keys(issuers: Arc<Issuers>) {
     for issuer in issuers.warm().await {
         warn!(issuer, "the keys of an issuer cannot be fetched: its tokens are refused until they can");
     }
-}
-
-/// The key of this installation's pseudonyms, made at the first start: the same value has the same one from then on.
-fn pseudonym_key(state_dir: &Path) -> Result<PseudonymKey> {
-    let path = state_dir.join("pseudonym.key");
-    let made = || -> std::io::Result<[u8; PseudonymKey::LENGTH]> {
-        let mut key = [0; PseudonymKey::LENGTH];
-        let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                File::open(&path)?.read_exact(&mut key)?;
-                return Ok(key);
-            }
-            Err(error) => return Err(error),
-        };
-        File::open("/dev/urandom")?.read_exact(&mut key)?;
-        file.write_all(&key)?;
-        file.sync_all()?;
-        Ok(key)
-    };
-    let shown = path.display();
-    let key = made().with_context(|| format!("key of pseudonyms `{shown}`: remove it to have a new one made"))?;
-    Ok(PseudonymKey::new(&key))
 }

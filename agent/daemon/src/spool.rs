@@ -33,6 +33,15 @@ pub struct Opened {
     pub recovery: Recovery,
 }
 
+/// What is told of it.
+#[must_use]
+pub fn told(recovery: &Recovery) -> String {
+    match recovery.interrupted.len() {
+        0 => "started".to_owned(),
+        n => format!("started; {n} calls that were open when the last agent ended are closed as interrupted"),
+    }
+}
+
 /// Where the spool of `slot` is.
 #[must_use]
 pub fn spool_dir(config: &Config, slot: &str) -> PathBuf {

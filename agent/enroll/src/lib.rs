@@ -12,6 +12,7 @@
 pub mod cgroup;
 mod container;
 mod error;
+pub mod labels;
 mod name;
 mod owner;
 mod pattern;
@@ -19,6 +20,7 @@ mod peer;
 pub mod pods;
 mod roster;
 mod rule;
+pub mod seen;
 mod state;
 mod sweep;
 mod trust;

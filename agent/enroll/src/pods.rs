@@ -3,7 +3,6 @@
 //! Whoever watches the cluster's API fills it in; nothing here asks anybody. A pod is found by its uid, which the
 //! kubelet puts into the path of its cgroup: the pod's own cgroup is enrolled, with every container that it has or
 //! will have.
-//! What a label says wrongly is taken for the strictest meaning that it could have.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -11,48 +10,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use callgate_model::{FailMode, Mode, Placement, Pod};
+use callgate_model::{Placement, Pod};
 
+use crate::labels::{Labels, POLICY, fail, misread, mode};
 use crate::rule::Class;
-use crate::trust::{TRUST, Trust, WORDS};
-
-/// Label of a pod or its namespace: `true`, `observe` or `false`. The pod's own counts before its namespace's.
-pub const ENROLL: &str = "callgate.dev/enroll";
-/// Label of a pod or its namespace: `closed`, `open` or `observe`, what holds while no agent is alive.
-pub const FAIL: &str = "callgate.dev/fail";
-/// Label of a pod or its namespace: the group that the workload is in for policies, `Callgate::Group::"…"`.
-pub const POLICY: &str = "callgate.dev/policy";
+use crate::seen::Seen;
+use crate::trust::Trust;
 
 /// Most pods that are remembered after the API knows them no more, as their processes may still run.
 /// Source: a node has 110 by default, and rarely more than 500.
 const GONE_MAX: usize = 1_024;
-
-/// Labels of an object.
-pub type Labels = BTreeMap<String, String>;
-
-/// A pod as the API shows it.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Seen {
-    /// The API's uid of it, which the path of its cgroup bears.
-    pub uid: String,
-    /// Of a static pod, what the path bears in its place. Annotations say so, which the pod's maker may choose: it counts
-    /// only where no pod has that uid, and no other one says the same.
-    pub manifest_hash: Option<String>,
-    /// Namespace.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
-    /// Service account.
-    pub service_account: String,
-    /// Labels.
-    pub labels: Labels,
-    /// How admission delivered trust, as an annotation says; empty: it did not.
-    pub admitted_by: String,
-    /// Name and image of each container that runs or ran, by its id.
-    pub containers: BTreeMap<String, (String, String)>,
-    /// When the node took it up, to the second.
-    pub started: Option<SystemTime>,
-}
 
 /// Which pods are on this node, and which namespaces there are.
 #[derive(Debug, Default)]
@@ -228,17 +195,6 @@ impl Pods {
     }
 }
 
-impl Seen {
-    /// Whether whatever it is for `other` it is for this one.
-    fn is_classified_as(&self, other: &Self) -> bool {
-        let said = |pod: &Self| {
-            let Self { uid, manifest_hash, namespace, service_account, labels, .. } = pod.clone();
-            (uid, manifest_hash, namespace, service_account, labels)
-        };
-        said(self) == said(other)
-    }
-}
-
 impl Known {
     fn put(&mut self, pod: Seen) {
         self.pods.insert(pod.uid.clone(), Arc::new(pod));
@@ -273,38 +229,14 @@ fn own_uid(path: &Path) -> Option<String> {
     (is_pods && !in_unit && !own.pod_uid.is_empty()).then_some(own.pod_uid)
 }
 
-fn mode(pod: &Labels, namespace: &Labels) -> Option<Mode> {
-    match pod.get(ENROLL).or_else(|| namespace.get(ENROLL))?.as_str() {
-        "false" => None,
-        "observe" => Some(Mode::Observe),
-        // Whatever else was meant: somebody wanted it governed.
-        _ => Some(Mode::Enforce),
-    }
-}
-
-fn fail(pod: &Labels, namespace: &Labels) -> FailMode {
-    match pod.get(FAIL).or_else(|| namespace.get(FAIL)).map(String::as_str) {
-        Some("open") => FailMode::Open,
-        Some("observe") => FailMode::Observe,
-        _ => FailMode::Closed,
-    }
-}
-
-fn misread(labels: &Labels) -> Option<String> {
-    let wrong = |key: &str, words: &[&str]| {
-        let value = labels.get(key).filter(|value| !words.contains(&value.as_str()))?;
-        Some(format!("label `{key}` is `{value}`, not one of `{}`", words.join("`, `")))
-    };
-    wrong(ENROLL, &["true", "observe", "false"])
-        .or_else(|| wrong(FAIL, &["closed", "open", "observe"]))
-        .or_else(|| wrong(TRUST, WORDS))
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use callgate_model::{FailMode, Mode};
+
     use super::*;
+    use crate::labels::{ENROLL, FAIL};
 
     const UID: &str = "8a1f3f2e-1f0a-4c3e-9d56-0b3f5f7a9c11";
     const CONTAINER: &str = "6f8c1e2d3b4a59687f8e9d0c1b2a39485766758493a2b1c0dfeecdbcab9a8978";

@@ -1,6 +1,6 @@
 //! How a workload comes to trust the node's CA: chosen for each enrolment.
 
-use crate::pods::Labels;
+use crate::labels::Labels;
 
 /// Label of a pod or its namespace: `admission`, `mount` or `none`; without it both ways are used.
 pub const TRUST: &str = "callgate.dev/trust";

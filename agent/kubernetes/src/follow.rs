@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 
 use callgate_enroll::Pods;
-use callgate_enroll::pods::{Labels, Seen};
+use callgate_enroll::labels::Labels;
+use callgate_enroll::seen::Seen;
 use futures_util::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, PartialObjectMeta};

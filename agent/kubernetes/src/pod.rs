@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use callgate_enroll::pods::Seen;
+use callgate_enroll::seen::Seen;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 /// Annotation of the object that stands for a static pod: the hash of its manifest, which stands for its uid in the path

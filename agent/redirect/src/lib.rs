@@ -40,6 +40,7 @@ mod listen;
 mod logs;
 mod maps;
 mod netns;
+mod object;
 mod origins;
 mod past;
 mod pins;

@@ -16,7 +16,8 @@ use callgate_model::CgroupId;
 use rustix::fs::{FlockOperation, Mode, OFlags, statfs};
 use rustix::mount::MountFlags;
 
-use crate::redirect::forget_enrolment;
+use crate::cgroup::Cgroup;
+use crate::object::forget_enrolment;
 use crate::{RedirectError, links};
 
 /// Magic number of bpffs. Source: uapi/linux/magic.h.
@@ -180,6 +181,24 @@ impl Pins {
         }
         for folder in [self.root.join(LINKS), self.root.join(STRICT), self.maps(), self.root.clone()] {
             remove_folder(&folder)?;
+        }
+        Ok(())
+    }
+
+    /// Two instances on one line of cgroups would redirect to each other. Within one instance nesting is fine: the
+    /// deepest enrolment counts.
+    ///
+    /// # Errors
+    /// [`RedirectError::Nested`] where another instance in `bpffs` has enrolled the cgroup at `path`, or one above.
+    pub fn refuse_nested(&self, bpffs: &Path, path: &Path, cgroup: &Cgroup) -> Result<(), RedirectError> {
+        for instance in instances(bpffs)? {
+            if instance == self.instance {
+                continue;
+            }
+            let Ok(other) = Pins::new(bpffs, &instance) else { continue };
+            if cgroup.above.iter().chain([&cgroup.id]).any(|id| other.links(*id).is_dir()) {
+                return Err(RedirectError::Nested { path: path.into(), instance });
+            }
         }
         Ok(())
     }

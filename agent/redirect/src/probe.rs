@@ -14,7 +14,7 @@ use aya_obj::generated::{bpf_attach_type, bpf_prog_type};
 
 use crate::cgroup::Cgroup;
 use crate::pins::{self, Pins};
-use crate::{Config, NetnsRef, Redirect, RedirectError, links, redirect, syscall};
+use crate::{Config, NetnsRef, Redirect, RedirectError, links, syscall};
 
 /// One thing that was tried.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,7 +60,7 @@ fn programs(bpffs: &Path) -> Vec<Feature> {
     let mut load = || -> Result<(), RedirectError> {
         let pins = Pins::new(&config.bpffs, &config.instance)?;
         let _owned = pins.own()?;
-        let mut object = redirect::open_object(&pins, &config)?;
+        let mut object = crate::object::open_object(&pins, &config)?;
         for links::Hook { name, .. } in links::all() {
             features.push(required(name, LOST, links::load(&mut object, name).map(|()| "loads".into())));
         }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, SkStorage};
-use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, SkStorage};
 use callgate_ebpf_common::{
     Enrolment, FAIL_CLOSED, FAIL_OBSERVE, FAIL_OPEN, MODE_ENFORCE, MODE_EXEMPT, MODE_OBSERVE, MODE_STRICT, Marker,
     SCHEMA, Settings,
@@ -20,6 +20,7 @@ use crate::attest::{Kept, Programs};
 use crate::cgroup::Cgroup;
 use crate::links::Hook;
 use crate::listen::{self, Bound, PortsMap, Registered};
+use crate::object::{absent, failed, load_object, open, typed};
 use crate::origins::{Origins, Patience};
 use crate::past::PastMap;
 use crate::pins::{self, Owned, Pins};
@@ -159,7 +160,7 @@ impl Redirect {
     /// As [`Redirect::enrol`].
     pub fn enrol_failing(&self, cgroup: &Path, mode: Mode, fail: FailMode) -> Result<CgroupId, RedirectError> {
         let open = Cgroup::open(cgroup)?;
-        self.refuse_nested(cgroup, &open)?;
+        self.pins.refuse_nested(&self.bpffs, cgroup, &open)?;
         let mut kept = lock(&self.kept);
         let folder = self.pins.links(open.id);
         let known = folder.is_dir();
@@ -377,77 +378,11 @@ impl Redirect {
         let mut settings: Array<MapData, Settings> = typed(open(&self.pins, "SETTINGS")?, "SETTINGS")?;
         settings.set(0, Settings { stale_ns }, 0).map_err(failed("SETTINGS"))
     }
-
-    /// Two instances on one line of cgroups would redirect to each other. Within one instance nesting is fine: the
-    /// deepest enrolment counts.
-    fn refuse_nested(&self, path: &Path, cgroup: &Cgroup) -> Result<(), RedirectError> {
-        for instance in pins::instances(&self.bpffs)? {
-            if instance == self.pins.instance() {
-                continue;
-            }
-            let Ok(other) = Pins::new(&self.bpffs, &instance) else { continue };
-            if cgroup.above.iter().chain([&cgroup.id]).any(|id| other.links(*id).is_dir()) {
-                return Err(RedirectError::Nested { path: path.into(), instance });
-            }
-        }
-        Ok(())
-    }
 }
 
 impl std::fmt::Debug for Redirect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Redirect").field("pins", &self.pins).finish_non_exhaustive()
-    }
-}
-
-fn load_object(pins: &Pins, config: &Config) -> Result<Ebpf, RedirectError> {
-    let mut object = open_object(pins, config)?;
-    maps::check_layout(pins)?;
-    for hook in links::all() {
-        links::load(&mut object, hook.name)?;
-    }
-    Ok(object)
-}
-
-/// The object with its maps made or taken over; its programs are not loaded yet.
-pub(crate) fn open_object(pins: &Pins, config: &Config) -> Result<Ebpf, RedirectError> {
-    static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redirect"));
-    let level = config.log_level as u8;
-    let mut loader = EbpfLoader::new();
-    loader.default_map_pin_directory(pins.maps()).override_global("AYA_LOG_LEVEL", &level, true);
-    for map in maps::PINNED_BY_LOADER {
-        loader.map_pin_path(map, pins.map(map));
-    }
-    loader.load(PROGRAMS).map_err(|error| RedirectError::Object(Box::new(error)))
-}
-
-fn open(pins: &Pins, map: &'static str) -> Result<MapData, RedirectError> {
-    MapData::from_pin(pins.map(map)).map_err(failed(map))
-}
-
-fn typed<T>(data: MapData, map: &'static str) -> Result<T, RedirectError>
-where
-    T: TryFrom<aya::maps::Map, Error = MapError>,
-{
-    aya::maps::Map::from_map_data(data).and_then(T::try_from).map_err(failed(map))
-}
-
-fn failed(map: &'static str) -> impl Fn(MapError) -> RedirectError {
-    move |source| RedirectError::Map { map, source: Box::new(source) }
-}
-
-/// Takes a cgroup out of the pinned map of an instance that nobody has loaded.
-pub(crate) fn forget_enrolment(pins: &Pins, cgroup: CgroupId) -> Result<(), RedirectError> {
-    let mut enrolments: HashMap<MapData, u64, Enrolment> = typed(open(pins, "ENROLMENTS")?, "ENROLMENTS")?;
-    enrolments.remove(&cgroup.0).or_else(absent).map_err(failed("ENROLMENTS"))
-}
-
-/// Removing what is not there is done.
-fn absent(error: MapError) -> Result<(), MapError> {
-    match &error {
-        MapError::KeyNotFound | MapError::ElementNotFound => Ok(()),
-        MapError::SyscallError(call) if call.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        _ => Err(error),
     }
 }
 
