@@ -186,9 +186,12 @@ impl Agent {
             attestor: Arc::new(warding::attestor(&warden)),
             pods: joined.as_ref().map(|joined| Arc::clone(&joined.pods)),
             recorder: recorder.clone(),
-            names: Names::new(DeclaredServices::new(
-                config.service.iter().map(|service| (service.name.clone(), service.addresses.clone())),
-            )),
+            names: Names::new(
+                DeclaredServices::new(
+                    config.service.iter().map(|service| (service.name.clone(), service.addresses.clone())),
+                ),
+                config.cluster_domain(),
+            ),
             dns: Dns::new(resolver, config.dns.records_per_s),
             own_ports: OwnPorts::new(own_ports),
             metrics,
@@ -262,9 +265,11 @@ impl Agent {
         agent.keep_certificate();
         tokio::join!(agent.know_pods(), agent.know_policies());
         agent.accept();
-        let lived_until = agent.redirect.last_beat().filter(|_| predecessor.is_none());
+        let lived_until = agent.redirect.last_beat();
         agent.redirect.beat()?;
-        agent.tell_of_unseen(lived_until);
+        if predecessor.is_none() {
+            agent.tell_of_unseen(lived_until);
+        }
         if let Some(predecessor) = predecessor {
             if let Err(error) = tokio::task::spawn_blocking(move || predecessor.relieve()).await? {
                 warn!(error = format!("{error:#}"), "the agent before did not say that it has let go");

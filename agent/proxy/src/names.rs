@@ -3,6 +3,8 @@
 //! Over TLS the upstream's certificate proves the name, and this module is not asked.
 //! In plain text a Host header is only the caller's word: it holds when our own resolution gives that address,
 //! or when the configuration declares the service at that address.
+//! What a pod calls `cart` its resolver has completed to `cart.shop.svc.cluster.local`: so do we, and that is the name
+//! that is judged, whoever calls.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -52,6 +54,8 @@ impl DeclaredServices {
 #[derive(Debug, Default)]
 pub struct Names {
     declared: DeclaredServices,
+    /// Where names of a cluster's services end, `cluster.local`; none where there is no cluster.
+    cluster: Option<String>,
     answers: Mutex<HashMap<String, Answers>>,
 }
 
@@ -62,16 +66,36 @@ struct Answers {
 }
 
 impl Names {
-    /// Knows `declared`, and asks the host's resolver for the rest.
+    /// Knows `declared`, and asks the host's resolver for the rest. `cluster` is where names of a cluster's services end,
+    /// `cluster.local`.
     #[must_use]
-    pub fn new(declared: DeclaredServices) -> Self {
-        Self { declared, answers: Mutex::default() }
+    pub fn new(declared: DeclaredServices, cluster: Option<String>) -> Self {
+        Self { declared, cluster, answers: Mutex::default() }
     }
 
     /// The declared services.
     #[must_use]
     pub fn declared(&self) -> &DeclaredServices {
         &self.declared
+    }
+
+    /// The service that a caller means by `service`, proven to live at `destination`: the same, or for a pod of
+    /// `namespace` its full name. None: nothing proves it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future forgets the question.
+    pub async fn meant(&self, service: &Service, destination: SocketAddr, namespace: Option<&str>) -> Option<Service> {
+        let (Some(domain), Some(namespace)) = (&self.cluster, namespace) else {
+            return self.proven(service, destination).await.then(|| service.clone());
+        };
+        for host in meanings(service, namespace, domain) {
+            // What is too long for a name is none.
+            let Ok(meaning) = Service::new(&host, service.port()) else { continue };
+            if self.proven(&meaning, destination).await {
+                return Some(meaning);
+            }
+        }
+        None
     }
 
     /// Whether `service` is proven to live at `destination`.
@@ -106,7 +130,10 @@ impl Names {
     }
 
     async fn ask(&self, service: &Service, ip: IpAddr) -> bool {
-        let lookup = tokio::net::lookup_host((service.host(), service.port()));
+        // The completions of our own pod's namespace are not those of the caller's.
+        let is_whole = self.cluster.is_some() && service.host().contains('.');
+        let host = format!("{}{}", service.host(), if is_whole { "." } else { "" });
+        let lookup = tokio::net::lookup_host((host, service.port()));
         let found: Vec<IpAddr> = match tokio::time::timeout(ASK_TIMEOUT, lookup).await {
             Ok(Ok(found)) => found.map(|a| a.ip().to_canonical()).collect(),
             Ok(Err(_)) | Err(_) => Vec::new(),
@@ -132,6 +159,21 @@ impl Names {
     }
 }
 
+/// The hosts that a pod of `namespace` may mean, as kubelet's resolv.conf completes names: whole ones as they are first.
+fn meanings(service: &Service, namespace: &str, domain: &str) -> Vec<String> {
+    let host = service.host();
+    let is_whole = service.address().is_some() || host == "localhost" || host.ends_with(&format!(".{domain}"));
+    let mut meanings = Vec::new();
+    if is_whole || host.contains('.') {
+        meanings.push(host.to_owned());
+    }
+    if !is_whole {
+        let ends = [format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_owned()];
+        meanings.extend(ends.map(|end| format!("{host}.{end}")));
+    }
+    meanings
+}
+
 enum Known {
     Yes,
     AskedJustNow,
@@ -144,7 +186,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_declared_service_is_proven_at_its_address_alone() {
-        let names = Names::new(DeclaredServices::new([("users.internal".into(), vec!["10.0.0.7".parse().unwrap()])]));
+        let declared = DeclaredServices::new([("users.internal".into(), vec!["10.0.0.7".parse().unwrap()])]);
+        let names = Names::new(declared, None);
         let service = Service::new("users.internal", 80).unwrap();
         assert!(names.proven(&service, "10.0.0.7:80".parse().unwrap()).await);
         assert!(!names.proven(&service, "10.0.0.7:81".parse().unwrap()).await);
@@ -157,6 +200,36 @@ mod tests {
         let service = Service::new("localhost", 80).unwrap();
         assert!(names.proven(&service, "127.0.0.1:80".parse().unwrap()).await);
         assert!(!names.proven(&service, "192.0.2.1:80".parse().unwrap()).await);
+    }
+
+    #[test]
+    fn a_pods_short_names_are_completed_as_its_resolver_does() {
+        let meanings = |host: &str| meanings(&Service::new(host, 80).unwrap(), "shop", "cluster.local");
+        let of_cart = ["cart.shop.svc.cluster.local", "cart.svc.cluster.local", "cart.cluster.local"];
+        assert_eq!(meanings("cart"), of_cart);
+        assert_eq!(
+            meanings("cart.bank")[..3],
+            ["cart.bank", "cart.bank.shop.svc.cluster.local", "cart.bank.svc.cluster.local"]
+        );
+        for whole in ["cart.shop.svc.cluster.local", "localhost", "10.0.0.7"] {
+            assert_eq!(meanings(whole), [whole]);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_meant_is_what_is_proven() {
+        let at: SocketAddr = "10.0.0.7:80".parse().unwrap();
+        let declared = || DeclaredServices::new([("cart.shop.svc.cluster.local".into(), vec![at.ip()])]);
+        let cart = Service::new("cart", 80).unwrap();
+        let names = Names::new(declared(), Some("cluster.local".into()));
+        let full = Service::new("cart.shop.svc.cluster.local", 80).unwrap();
+        assert_eq!(names.meant(&cart, at, Some("shop")).await, Some(full.clone()));
+        assert_eq!(names.meant(&full, at, Some("bank")).await, Some(full));
+        assert_eq!(names.meant(&cart, "10.0.0.8:80".parse().unwrap(), Some("shop")).await, None);
+        // Neither another namespace's pod nor anybody without one means it.
+        assert_eq!(names.meant(&cart, at, Some("bank")).await, None);
+        assert_eq!(names.meant(&cart, at, None).await, None);
+        assert_eq!(Names::new(declared(), None).meant(&cart, at, Some("shop")).await, None);
     }
 
     #[tokio::test]

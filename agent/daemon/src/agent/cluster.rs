@@ -150,10 +150,25 @@ impl Agent {
         }
     }
 
-    /// Records which pods were started since `lived_until` although they are to be enrolled: no agent was alive to do so,
-    /// and without strict mode they went past the gate. None: an agent was there all along, or none ever.
+    /// Records which pods were started since an agent lived last although they are to be enrolled: nobody was there to do
+    /// so, and without strict mode they went past the gate. None: no agent has lived since the host's boot, or since
+    /// Callgate was installed; then strict mode was not in force either.
     pub(super) fn tell_of_unseen(self: &Arc<Self>, lived_until: Option<SystemTime>) {
-        let (Some(from), None, Some(joined)) = (lived_until, &self.config.strict, &self.joined) else { return };
+        let Some(joined) = &self.joined else { return };
+        let (from, why) = match lived_until {
+            Some(_) if self.config.strict.is_some() => return,
+            Some(from) => (
+                from,
+                "no agent was alive, and went past the gate until it was enrolled or ended: strict mode \
+                                  would have refused it",
+            ),
+            None => (
+                SystemTime::UNIX_EPOCH,
+                "no agent had been alive since the host's boot or the installation, and went \
+                                              past the gate until now: `agent.startupTaint` of the chart keeps new pods \
+                                              off such a node",
+            ),
+        };
         let (agent, pods, now) = (Arc::clone(self), Arc::clone(&joined.pods), SystemTime::now());
         tokio::spawn(async move {
             while !pods.are_known() {
@@ -163,11 +178,8 @@ impl Agent {
                 }
             }
             // The API tells whole seconds.
-            for pod in pods.started_within(from - Duration::from_secs(1), now) {
-                let text = format!(
-                    "the pod `{pod}` was started while no agent was alive, and went past the gate until it was enrolled \
-                     or ended: strict mode would have refused it"
-                );
+            for pod in pods.started_within(from.checked_sub(Duration::from_secs(1)).unwrap_or(from), now) {
+                let text = format!("the pod `{pod}` was started while {why}");
                 error!(alarm = %text);
                 agent.tell(AgentState::Alarm, &text);
             }

@@ -137,13 +137,27 @@ impl Judge {
         }
     }
 
+    /// Finds out which service `asked` means in plain text, where its name is only the caller's word: one that nothing
+    /// proves is a fault. Over TLS the upstream's certificate has proven it.
+    pub(crate) async fn prove(&self, asked: &mut Asked) {
+        if self.channel.is_tls() || asked.fault.is_some() {
+            return;
+        }
+        let Connection { gate, origin, process, .. } = &*self.connection;
+        let namespace = process.placement.pod.as_ref().map(|pod| pod.namespace.as_str());
+        match gate.names.meant(&asked.function.service, origin.destination, namespace).await {
+            Some(meant) => asked.function.service = meant,
+            None => asked.fault = Some(Reason::NameMismatch),
+        }
+    }
+
     /// Decides `asked`; reads the body first where a rule looks at arguments. In observe mode the call gets its permits
     /// whatever the decision is.
     pub(crate) async fn decide(&self, call: CallId, asked: &Asked, headers: &HeaderMap, body: &mut Upload) -> Judged {
         let gate = &self.connection.gate;
         let policies = gate.policies.load_full();
         let policies = &*policies;
-        if let Some(fault) = self.fault(asked).await {
+        if let Some(fault) = asked.fault {
             let decision = denied(policies, fault);
             let permits = self.observed_permits(policies, call, asked, fault);
             return Judged { decision, permits };
@@ -170,19 +184,6 @@ impl Judge {
             }
             Err(decision) => Judged { decision, permits: None },
         }
-    }
-
-    /// A fault of the request or of its name, before policy is asked.
-    async fn fault(&self, asked: &Asked) -> Option<Reason> {
-        if asked.fault.is_some() {
-            return asked.fault;
-        }
-        let plain = !self.channel.is_tls();
-        let destination = self.connection.origin.destination;
-        if plain && !self.connection.gate.names.proven(&asked.function.service, destination).await {
-            return Some(Reason::NameMismatch);
-        }
-        None
     }
 
     /// Observe mode refuses nothing, but what cannot be forwarded faithfully stays refused.

@@ -180,7 +180,7 @@ impl FlowGate {
             pods: None,
             attestor: Arc::new(Attestor::new()),
             recorder: recorder.clone(),
-            names: Names::new(DeclaredServices::new(declared)),
+            names: Names::new(DeclaredServices::new(declared), None),
             dns: Dns::new(
                 Resolver::new(Settings { upstreams: Upstreams::Fixed(Vec::new()), ..Settings::default() })?,
                 50,
