@@ -9,6 +9,7 @@ failed=
 for i in $(nodes); do
   "$HERE/node.sh" stop "$i" || failed=1
 done
+"$HERE/lib/dns.sh" stop || failed=1
 "$HERE/lib/control-plane.sh" stop || failed=1
 "$HERE/lib/network.sh" down || failed=1
 [ -z "$failed" ] || fail "something is left, see above"

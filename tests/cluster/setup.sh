@@ -26,7 +26,7 @@ must_be_bookworm() {
 # What the scripts themselves call: package, and a program or file that shows that it is there.
 install_tools() {
   local need missing=
-  for need in curl:curl gcc:gcc iproute2:ip iptables:iptables jq:jq libc6-dev:/usr/include/stdio.h mount:mount \
+  for need in curl:curl dnsmasq-base:dnsmasq gcc:gcc iproute2:ip iptables:iptables jq:jq libc6-dev:/usr/include/stdio.h mount:mount \
     openssl:openssl procps:sysctl python3:/usr/bin/python3 util-linux:nsenter \
     ca-certificates:/etc/ssl/certs/ca-certificates.crt; do
     case ${need#*:} in

@@ -49,6 +49,8 @@ mkdir -p "$RUN"
 said "certificates and network"
 "$HERE/lib/control-plane.sh" start
 said "API server ready, controllers started"
+"$HERE/lib/dns.sh" start
+said "DNS of the cluster"
 for i in $(seq "$count"); do
   "$HERE/node.sh" start "$i"
 done

@@ -9,6 +9,7 @@ mod install;
 mod labels;
 mod languages;
 mod lax;
+mod names;
 mod pod;
 mod pods;
 mod policies;
@@ -39,6 +40,7 @@ const STEPS: &[Step] = &[
     install::STEP,
     labels::STEP,
     policies::STEP,
+    names::STEP,
     trust::STEP,
     tokens::STEP,
     lax::STEP,

@@ -86,3 +86,20 @@ until_within() {
 }
 
 ended() { ! lives "$1"; }
+
+# run_in_control NAME PROGRAM… — in the background, in the network of the control plane; its log and pid in $STATE.
+run_in_control() {
+  local name=$1
+  shift
+  setsid nsenter --net="/run/netns/$CONTROL_NETNS" "$@" >"$STATE/$name.log" 2>&1 </dev/null &
+  remember "$STATE/$name.pid" $!
+}
+
+# end_in_control NAME — what run_in_control started.
+end_in_control() {
+  local file=$STATE/$1.pid
+  signal "$file" TERM
+  until_within 5 ended "$file" || signal "$file" KILL
+  until_within 5 ended "$file" || fail "$1 does not end ($(cat "$file"))"
+  rm -f "$file"
+}

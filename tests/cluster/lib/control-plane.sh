@@ -5,14 +5,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 STATE=$RUN/control-plane
 PATH=$LAB/root/usr/bin:$LAB/bin:$PATH
 
-# run NAME PROGRAM… — in the background; its log and pid in $STATE.
-run() {
-  local name=$1
-  shift
-  setsid nsenter --net="/run/netns/$CONTROL_NETNS" "$@" >"$STATE/$name.log" 2>&1 </dev/null &
-  remember "$STATE/$name.pid" $!
-}
-
 api_is_ready() {
   lives "$STATE/apiserver.pid" || fail "the API server ended, see $STATE/apiserver.log"
   nsenter --net="/run/netns/$CONTROL_NETNS" curl -sf --max-time 5 \
@@ -25,11 +17,11 @@ start() {
   # Its own file: it stood there for nobody if the machine went down with a lab up.
   rm -rf "$ETCD_DATA"
   local etcd=http://127.0.0.1
-  run etcd etcd --data-dir "$ETCD_DATA" \
+  run_in_control etcd etcd --data-dir "$ETCD_DATA" \
     --listen-client-urls "$etcd:2379" --advertise-client-urls "$etcd:2379" \
     --listen-peer-urls "$etcd:2380" --initial-advertise-peer-urls "$etcd:2380" \
     --initial-cluster "default=$etcd:2380"
-  run apiserver kube-apiserver --etcd-servers="$etcd:2379" \
+  run_in_control apiserver kube-apiserver --etcd-servers="$etcd:2379" \
     --bind-address=0.0.0.0 --secure-port=6443 --advertise-address="$API_IP" \
     --service-cluster-ip-range=10.96.0.0/16 \
     --enable-aggregator-routing=true \
@@ -46,26 +38,22 @@ start() {
 
 controllers() {
   local config=$PKI/controller-manager.kubeconfig
-  run controller-manager kube-controller-manager --kubeconfig="$config" \
+  run_in_control controller-manager kube-controller-manager --kubeconfig="$config" \
     --authentication-kubeconfig="$config" --authorization-kubeconfig="$config" \
     --service-account-private-key-file="$PKI/sa.key" --root-ca-file="$PKI/ca.crt" \
     --cluster-signing-cert-file="$PKI/ca.crt" --cluster-signing-key-file="$PKI/ca.key" \
     --use-service-account-credentials --flex-volume-plugin-dir="$RUN/flex" \
     --leader-elect=false --bind-address=127.0.0.1
   config=$PKI/scheduler.kubeconfig
-  run scheduler kube-scheduler --kubeconfig="$config" \
+  run_in_control scheduler kube-scheduler --kubeconfig="$config" \
     --authentication-kubeconfig="$config" --authorization-kubeconfig="$config" \
     --leader-elect=false --bind-address=127.0.0.1
 }
 
 stop() {
-  local name file
+  local name
   for name in scheduler controller-manager apiserver etcd; do
-    file=$STATE/$name.pid
-    signal "$file" TERM
-    until_within 5 ended "$file" || signal "$file" KILL
-    until_within 5 ended "$file" || fail "$name does not end ($(cat "$file"))"
-    rm -f "$file"
+    end_in_control "$name"
   done
   rm -rf "$ETCD_DATA"
 }

@@ -14,7 +14,13 @@ use crate::exec;
 const PROMISED: Duration = Duration::from_secs(2);
 /// Longest start of a pod whose image is on the node.
 const READY_WITHIN: &str = "--timeout=60s";
-const PORT: u16 = 8443;
+/// From the making of a Service to the first call that reaches it.
+const SERVED_WITHIN: Duration = Duration::from_secs(20);
+/// Of the server: over TLS, and in plain text.
+pub const PORT: u16 = 8443;
+pub const PLAIN_PORT: u16 = 8080;
+/// What the server is called, and its Service.
+pub const SERVER: &str = "server";
 
 /// Pages of the server: the policy permits the first two, and masks what is in the second.
 pub const ALLOWED: &str = "/v1/health";
@@ -72,12 +78,12 @@ impl<'a> Pods<'a> {
             "stringData": { "ca.pem": site.clients.ca, "ca.key": site.clients.ca_key },
         });
         site.cluster.apply(&secret)?;
-        let server_name = pods.name("server");
+        let server_name = pods.name(SERVER);
         site.cluster.apply(&server(&server_name, &site.clients.built.reference))?;
         for name in ["client", "bystander"] {
             site.cluster.apply(&pods.client(name))?;
         }
-        for name in ["server", "client", "bystander"] {
+        for name in [SERVER, "client", "bystander"] {
             pods.ready(name)?;
         }
         let address = ["get", "pod", &server_name, "--output=jsonpath={.status.podIP}"];
@@ -129,7 +135,8 @@ impl<'a> Pods<'a> {
     /// What a pod saw whose init container calls [`DENIED`] with its first instruction, born with these labels.
     pub fn born_calling(&self, name: &str, labels: Value) -> Result<Said> {
         let mut born = self.client(name);
-        let call = curl(&self.url(DENIED));
+        let url = self.url(DENIED);
+        let call: Vec<String> = CURL.iter().chain([&url.as_str()]).map(|word| (*word).to_owned()).collect();
         born["spec"]["restartPolicy"] = "Never".into();
         // It fails where it is refused; what it printed counts.
         born["spec"]["initContainers"] = json!([container(name, &self.site.clients.built.reference, &call)]);
@@ -172,9 +179,23 @@ impl<'a> Pods<'a> {
     }
 
     fn call(&self, client: &str, path: &str) -> Result<Said> {
-        let output = self.exec(client).args(curl(&self.url(path))).output().context("kubectl")?;
-        let context = || format!("{client}, {path}: {}", String::from_utf8_lossy(&output.stderr));
+        self.ask(client, &[&self.url(path)])
+    }
+
+    /// What curl in `client` saw, which is given these words.
+    pub fn ask(&self, client: &str, words: &[&str]) -> Result<Said> {
+        let output = self.exec(client).args(CURL).args(words).output().context("kubectl")?;
+        let context = || format!("{client}, {words:?}: {}", String::from_utf8_lossy(&output.stderr));
         seen(&String::from_utf8_lossy(&output.stdout)).with_context(context)
+    }
+
+    /// Calls `url` until it is answered: Services are known by and by.
+    pub fn until_answered(&self, client: &str, url: &str) -> Result<()> {
+        let start = Instant::now();
+        while !self.ask(client, &[url]).is_ok_and(|said| said.kind() == "answered") {
+            ensure!(start.elapsed() < SERVED_WITHIN, "{url} is not to be reached");
+        }
+        Ok(())
     }
 
     /// Where the server has `path`.
@@ -217,9 +238,7 @@ impl<'a> Pods<'a> {
 }
 
 /// One call, and how it ended: the body, then the status and curl's exit code on a line of their own.
-fn curl(url: &str) -> [String; 7] {
-    ["curl", "--silent", "--max-time", "10", "--write-out", "\n%{http_code} %{exitcode}", url].map(str::to_owned)
-}
+const CURL: [&str; 6] = ["curl", "--silent", "--max-time", "10", "--write-out", "\n%{http_code} %{exitcode}"];
 
 fn seen(printed: &str) -> Result<Said> {
     let (body, last) = printed.trim_end().rsplit_once('\n').unwrap_or(("", printed.trim_end()));
@@ -238,11 +257,14 @@ fn server(name: &str, image: &str) -> Value {
     // The server's own address is in its certificate, so it is asked for when it is known.
     let serve =
         ["callgate-testkit", "upstream", "--listen", "0.0.0.0:8443", "--ca", "/ca", "--tls", "server,$(POD_IP)"];
-    let mut container = container("server", image, &serve.map(str::to_owned));
+    let mut container = container(SERVER, image, &serve.map(str::to_owned));
+    let plain = ["callgate-testkit", "upstream", "--listen", "0.0.0.0:8080"].map(str::to_owned);
+    let plain = self::container("plain", image, &plain);
     container["env"] = json!([{ "name": "POD_IP", "valueFrom": { "fieldRef": { "fieldPath": "status.podIP" } } }]);
     container["volumeMounts"] = json!([{ "name": "ca", "mountPath": "/ca" }]);
     container["readinessProbe"] = json!({ "tcpSocket": { "port": PORT }, "periodSeconds": 1 });
-    let mut pod = pod(name, json!([container]));
+    let mut pod = pod(name, json!([container, plain]));
+    pod["metadata"]["labels"] = json!({ "app": SERVER });
     pod["spec"]["volumes"] = json!([{ "name": "ca", "secret": { "secretName": "server-ca" } }]);
     pod
 }

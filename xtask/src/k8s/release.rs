@@ -12,8 +12,6 @@ use crate::image::Built;
 
 /// Where everything of the chart is.
 pub const SYSTEM: &str = "callgate-system";
-/// The lab has no DNS: the collector's Service has an address that everybody knows.
-const COLLECTOR: &str = "10.96.77.43";
 /// From an object's change to readiness of its pods: images are on the nodes.
 const READY_WITHIN: &str = "--timeout=120s";
 
@@ -57,7 +55,6 @@ impl<'a> Release<'a> {
         if cluster.is_lab() {
             base.push("agent.cgroupRoot=kubepods".into());
             base.push("collector.persistence.enabled=false".into());
-            base.push(format!("collector.clusterIP={COLLECTOR}"));
         }
         base.extend(options.set.iter().cloned());
         Ok(Release { cluster, renderer, kube, base })
