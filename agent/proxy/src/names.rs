@@ -6,6 +6,7 @@
 //! What a pod calls `cart` its resolver has completed to `cart.shop.svc.cluster.local`: so do we, and that is the name
 //! that is judged, whoever calls.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
@@ -84,15 +85,27 @@ impl Names {
     ///
     /// # Cancel safety
     /// Dropping the future forgets the question.
-    pub async fn meant(&self, service: &Service, destination: SocketAddr, namespace: Option<&str>) -> Option<Service> {
-        let (Some(domain), Some(namespace)) = (&self.cluster, namespace) else {
-            return self.proven(service, destination).await.then(|| service.clone());
-        };
-        for host in meanings(service, namespace, domain) {
+    pub async fn meant<'a>(
+        &self,
+        service: &'a Service,
+        destination: SocketAddr,
+        namespace: Option<&str>,
+    ) -> Option<Cow<'a, Service>> {
+        let mut completions = None;
+        let mut is_whole = true;
+        if let (Some(domain), Some(namespace)) = (&self.cluster, namespace) {
+            let host = service.host();
+            is_whole = host.contains('.') || host == "localhost" || service.address().is_some();
+            completions = Some(self::completions(service, namespace, domain));
+        }
+        if is_whole && self.proven(service, destination).await {
+            return Some(Cow::Borrowed(service));
+        }
+        for host in completions.into_iter().flatten() {
             // What is too long for a name is none.
             let Ok(meaning) = Service::new(&host, service.port()) else { continue };
             if self.proven(&meaning, destination).await {
-                return Some(meaning);
+                return Some(Cow::Owned(meaning));
             }
         }
         None
@@ -159,19 +172,18 @@ impl Names {
     }
 }
 
-/// The hosts that a pod of `namespace` may mean, as kubelet's resolv.conf completes names: whole ones as they are first.
-fn meanings(service: &Service, namespace: &str, domain: &str) -> Vec<String> {
+/// What a pod of `namespace` may mean by a host that is not whole, as kubelet's resolv.conf completes names.
+fn completions(service: &Service, namespace: &str, domain: &str) -> impl Iterator<Item = String> {
     let host = service.host();
-    let is_whole = service.address().is_some() || host == "localhost" || host.ends_with(&format!(".{domain}"));
-    let mut meanings = Vec::new();
-    if is_whole || host.contains('.') {
-        meanings.push(host.to_owned());
-    }
-    if !is_whole {
-        let ends = [format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_owned()];
-        meanings.extend(ends.map(|end| format!("{host}.{end}")));
-    }
-    meanings
+    let is_whole = service.address().is_some()
+        || host == "localhost"
+        || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+    let ends = if is_whole { 0 } else { 3 };
+    (0..ends).map(move |end| match end {
+        0 => format!("{host}.{namespace}.svc.{domain}"),
+        1 => format!("{host}.svc.{domain}"),
+        _ => format!("{host}.{domain}"),
+    })
 }
 
 enum Known {
@@ -204,15 +216,14 @@ mod tests {
 
     #[test]
     fn a_pods_short_names_are_completed_as_its_resolver_does() {
-        let meanings = |host: &str| meanings(&Service::new(host, 80).unwrap(), "shop", "cluster.local");
+        let completions = |host: &str| -> Vec<String> {
+            completions(&Service::new(host, 80).unwrap(), "shop", "cluster.local").collect()
+        };
         let of_cart = ["cart.shop.svc.cluster.local", "cart.svc.cluster.local", "cart.cluster.local"];
-        assert_eq!(meanings("cart"), of_cart);
-        assert_eq!(
-            meanings("cart.bank")[..3],
-            ["cart.bank", "cart.bank.shop.svc.cluster.local", "cart.bank.svc.cluster.local"]
-        );
+        assert_eq!(completions("cart"), of_cart);
+        assert_eq!(completions("cart.bank")[1], "cart.bank.svc.cluster.local");
         for whole in ["cart.shop.svc.cluster.local", "localhost", "10.0.0.7"] {
-            assert_eq!(meanings(whole), [whole]);
+            assert!(completions(whole).is_empty(), "{whole}");
         }
     }
 
@@ -223,8 +234,8 @@ mod tests {
         let cart = Service::new("cart", 80).unwrap();
         let names = Names::new(declared(), Some("cluster.local".into()));
         let full = Service::new("cart.shop.svc.cluster.local", 80).unwrap();
-        assert_eq!(names.meant(&cart, at, Some("shop")).await, Some(full.clone()));
-        assert_eq!(names.meant(&full, at, Some("bank")).await, Some(full));
+        assert_eq!(names.meant(&cart, at, Some("shop")).await.as_deref(), Some(&full));
+        assert_eq!(names.meant(&full, at, Some("bank")).await.as_deref(), Some(&full));
         assert_eq!(names.meant(&cart, "10.0.0.8:80".parse().unwrap(), Some("shop")).await, None);
         // Neither another namespace's pod nor anybody without one means it.
         assert_eq!(names.meant(&cart, at, Some("bank")).await, None);

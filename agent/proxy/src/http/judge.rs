@@ -3,6 +3,7 @@
 //! Everything judged comes from the validated head and from the kernel's record; the head's own claims
 //! (Host, absolute form) must agree with what is proven, or the call is refused.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use callgate_identity::callers::Identified;
@@ -146,7 +147,8 @@ impl Judge {
         let Connection { gate, origin, process, .. } = &*self.connection;
         let namespace = process.placement.pod.as_ref().map(|pod| pod.namespace.as_str());
         match gate.names.meant(&asked.function.service, origin.destination, namespace).await {
-            Some(meant) => asked.function.service = meant,
+            Some(Cow::Borrowed(_)) => {}
+            Some(Cow::Owned(meant)) => asked.function.service = meant,
             None => asked.fault = Some(Reason::NameMismatch),
         }
     }
