@@ -115,7 +115,9 @@ seccompProfile:
 
 {{/* How pods come to trust the CA: policy, webhook or none. */}}
 {{- define "callgate.admission" -}}
-{{- if ne .Values.trust.admission "auto" -}}
+{{- if .Values.agent.remove -}}
+none
+{{- else if ne .Values.trust.admission "auto" -}}
 {{ .Values.trust.admission }}
 {{- else if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" -}}
 policy
