@@ -151,6 +151,7 @@ impl Agent {
         let Opened { slot, recorder, recovery } = spool::open(&config, &instance)?;
         recorder.register(&mut registry);
         let redirect = Arc::new(load_redirect(&config, &instance, lock)?);
+        redirect.exempt_own().context("strict mode stands, and this agent cannot be exempted from it")?;
         let metrics_listener = observe::listen(config.metrics_listen, metrics).await?;
         let metrics_address = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         own_ports.extend(metrics_address);

@@ -22,5 +22,5 @@ pub fn make_room(connections: usize) {
     }
     // Not ours to raise: at least all of what there is.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    warn!(wanted, maximum = ?limit.maximum, "the limit of open files is too low for `connections_max`");
+    warn!(wanted, maximum = limit.maximum, "the limit of open files is too low for `connections_max`");
 }

@@ -15,6 +15,12 @@ pub const FAIL: &str = "callgate.dev/fail";
 /// Label of a pod or its namespace: the group that the workload is in for policies, `Callgate::Group::"…"`.
 pub const POLICY: &str = "callgate.dev/policy";
 
+/// Of all our labels.
+const PREFIX: &str = "callgate.dev/";
+
+/// The chart's label of agents, by which two sets of them are told apart.
+const GENERATION: &str = "callgate.dev/generation";
+
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
 
@@ -43,7 +49,15 @@ pub(crate) fn misread(labels: &Labels) -> Option<String> {
         let value = labels.get(key).filter(|value| !words.contains(&value.as_str()))?;
         Some(format!("label `{key}` is `{value}`, not one of `{}`", words.join("`, `")))
     };
+    let unknown = || {
+        let ours = |key: &&String| {
+            key.starts_with(PREFIX) && ![ENROLL, FAIL, POLICY, TRUST, GENERATION].contains(&key.as_str())
+        };
+        let key = labels.keys().find(ours)?;
+        Some(format!("label `{key}` means nothing: `{ENROLL}`, `{FAIL}`, `{POLICY}` and `{TRUST}` do"))
+    };
     wrong(ENROLL, &["true", "observe", "false"])
+        .or_else(unknown)
         .or_else(|| wrong(FAIL, &["closed", "open", "observe"]))
         .or_else(|| wrong(TRUST, WORDS))
 }

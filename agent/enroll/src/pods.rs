@@ -302,6 +302,11 @@ mod tests {
         let misread = pods(&[(ENROLL, "yes")], &[(FAIL, "no")]).misread();
         assert_eq!(misread.len(), 2, "{misread:?}");
         assert!(misread[0].0 == "pod shop/web-0" && misread[0].1.contains("`yes`"), "{misread:?}");
+        let misspelled = pods(&[("callgate.dev/enrol", "true")], &[("other.example/enrol", "x")]).misread();
+        assert!(
+            matches!(&misspelled[..], [(_, why)] if why.contains("`callgate.dev/enrol` means nothing")),
+            "{misspelled:?}"
+        );
     }
 
     #[test]

@@ -17,36 +17,46 @@ use crate::{Cluster, ClusterError};
 /// Longest wait for an answer to a request, and how often it is looked for.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(500);
-/// Pause after a failure.
+/// Pause after a failure, and at least between two requests.
 const PAUSE: Duration = Duration::from_secs(10);
 /// How often the clock is looked at: a sleeping machine's timers stand still.
 const CLOCK_LOOK: Duration = Duration::from_secs(60);
 
 /// Keeps a certificate of `node` with its key in `file` (PEM, mode 0600), replaced whole when a third of its life is
 /// left. Never ends: what fails is tried again.
-/// One that none of the CAs in `bundle` has signed is replaced too, as after those were made anew.
+/// One that none of the CAs in `bundle` has signed is replaced too, once for each content of the bundle: the cluster's CA
+/// may have been made anew, and a collector elsewhere has a CA of its own.
 pub async fn keep_certificate(cluster: Cluster, signer: String, node: String, file: &Path, bundle: &Path) {
     let role = Role::Node(node.clone());
+    let mut asked_with = None;
     loop {
-        while let Some(left) = until_due(file, bundle, &node) {
+        while let Some(left) = until_due(file, bundle, &node, asked_with.as_deref()) {
             tokio::time::sleep(left.min(CLOCK_LOOK)).await;
         }
+        let trusted = std::fs::read_to_string(bundle).ok();
         match renew(&cluster, &signer, &role, file).await {
-            Ok(()) => info!(file = %file.display(), "a certificate for the way to the collector was issued"),
+            Ok(()) => {
+                info!(file = %file.display(), "a certificate for the way to the collector was issued");
+                asked_with = trusted;
+            }
             Err(error) => {
                 let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                 warn!(%error, %why, "no certificate for the way to the collector: asked for again");
-                tokio::time::sleep(PAUSE).await;
             }
         }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// How long the certificate in `file` is good; none if another is due.
-fn until_due(file: &Path, bundle: &Path, node: &str) -> Option<Duration> {
+/// How long the certificate in `file` is good; none if another is due. `asked_with` is what `bundle` held when it was
+/// asked for: it says nothing new then.
+fn until_due(file: &Path, bundle: &Path, node: &str, asked_with: Option<&str>) -> Option<Duration> {
     let pem = std::fs::read_to_string(file).ok()?;
     // Without a bundle nobody can say; it is still to come.
-    if std::fs::read_to_string(bundle).is_ok_and(|bundle| !Certificate::is_signed_by(&pem, &bundle)) {
+    if let Ok(trusted) = std::fs::read_to_string(bundle)
+        && asked_with != Some(trusted.as_str())
+        && !Certificate::is_signed_by(&pem, &trusted)
+    {
         return None;
     }
     let there = Certificate::from_pem(&pem)?;
@@ -104,7 +114,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("node.pem");
         let bundle = directory.path().join("ca.pem");
-        let until_due = |node: &str| until_due(&file, &bundle, node);
+        let until_due = |node: &str| super::until_due(&file, &bundle, node, None);
         assert_eq!(until_due("n1"), None);
         let hour = Duration::from_secs(3_600);
         let authority = Authority::make("a", hour * 100).unwrap();
@@ -119,8 +129,12 @@ mod tests {
         assert_eq!(until_due("n2"), None);
         write(&bundle, authority.pem(), 0o644).unwrap();
         assert!(until_due("n1").is_some());
-        write(&bundle, Authority::make("a", hour).unwrap().pem(), 0o644).unwrap();
+        let other = Authority::make("a", hour).unwrap();
+        write(&bundle, other.pem(), 0o644).unwrap();
         assert_eq!(until_due("n1"), None);
+        // A collector elsewhere has a CA of its own: asked once.
+        assert!(super::until_due(&file, &bundle, "n1", Some(other.pem())).is_some());
+        assert_eq!(super::until_due(&file, &bundle, "n1", Some(authority.pem())), None);
         write(&bundle, authority.pem(), 0o644).unwrap();
         put(hour / 4);
         assert_eq!(until_due("n1"), None);

@@ -31,6 +31,19 @@ pub struct Feature {
     pub required: bool,
 }
 
+impl Feature {
+    /// Where the cgroup tree is read-only, as in a pod, nothing can be tried at a cgroup of our own.
+    fn unless_read_only(mut self) -> Self {
+        let read_only = io::Error::from(io::ErrorKind::ReadOnlyFilesystem).to_string();
+        if !self.ok && (self.detail.contains("os error 30") || self.detail.contains(&read_only)) {
+            self.detail =
+                "not tried: the cgroup tree is read-only here; `callgate status` tells what is attached".into();
+            self.required = false;
+        }
+        self
+    }
+}
+
 /// Tries everything. Needs root; changes nothing that stays, but leaves bpffs mounted at `bpffs`.
 #[must_use]
 pub fn probe_all(bpffs: &Path) -> Vec<Feature> {
@@ -69,7 +82,8 @@ fn programs(bpffs: &Path) -> Vec<Feature> {
     if let Err(error) = load() {
         features.push(required("kernel programs", LOST, Err::<String, _>(error)));
     } else {
-        features.push(required("attaching to a cgroup", LOST, attach(&config)));
+        let feature = required("attaching to a cgroup", LOST, attach(&config));
+        features.push(feature.unless_read_only());
     }
     // What could not be removed is shown by the next look at the pins.
     let _left = pins::remove_pins(bpffs, &config.instance);

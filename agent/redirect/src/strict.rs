@@ -75,6 +75,18 @@ impl Redirect {
         }
     }
 
+    /// Exempts the cgroup of this process, where strict mode of an earlier one stands: it is not classified yet, and what
+    /// it classifies others by comes over the network.
+    ///
+    /// # Errors
+    /// [`RedirectError::Pin`], [`RedirectError::Map`].
+    pub fn exempt_own(&self) -> Result<(), RedirectError> {
+        match self.own_cgroup() {
+            Some(own) if !self.guarded()?.is_empty() => self.exempt(own),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes back every exemption but those of `cgroups` and of this process: of cgroups that are gone, and of an
     /// earlier process.
     ///

@@ -60,14 +60,15 @@ async fn keep(context: &Context) -> Result<()> {
     let authorities =
         if context.options.external_ca { external(&secrets).await? } else { own(context, &secrets).await? };
     // What is trusted comes first: nothing is signed by a CA that nobody knows.
-    publish(&Api::namespaced(context.client.clone(), namespace), &authorities).await?;
+    let trusted = publish(&Api::namespaced(context.client.clone(), namespace), &authorities).await?;
     let current = Arc::new(authorities.current);
     context.trust.set(Arc::clone(&current));
-    if leaf(&secrets, COLLECTOR, &current, &Role::Collector(context.options.collector_name.clone())).await? {
+    let issuer = Issuer { authority: &current, trusted: &trusted };
+    if leaf(&secrets, COLLECTOR, &issuer, &Role::Collector(context.options.collector_name.clone())).await? {
         context.metrics.issued(Kind::Collector);
     }
     if let Some(reader) = &context.options.reader
-        && leaf(&secrets, READER, &current, &Role::Reader(reader.clone())).await?
+        && leaf(&secrets, READER, &issuer, &Role::Reader(reader.clone())).await?
     {
         context.metrics.issued(Kind::Reader);
     }
@@ -119,22 +120,22 @@ fn read(secret: &Secret) -> Result<Authorities> {
     Ok(Authorities { current: authority(CERT, KEY)?, next })
 }
 
-/// Publishes all CAs that count: the current and the next one, and those before that have not ended.
-async fn publish(maps: &Api<ConfigMap>, authorities: &Authorities) -> Result<()> {
+/// Publishes all CAs that count: the current and the next one, and those before that have not ended. What it published.
+async fn publish(maps: &Api<ConfigMap>, authorities: &Authorities) -> Result<String> {
     let there = maps.get_opt(CA).await.context("read what is trusted")?;
     let before = there.and_then(|map| map.data?.remove(BUNDLE)).unwrap_or_default();
     let ours = [Some(&authorities.current), authorities.next.as_ref()];
     let bundle = bundle(&before, ours.into_iter().flatten().map(Authority::pem));
     if bundle == before {
-        return Ok(());
+        return Ok(bundle);
     }
     let map = ConfigMap {
         metadata: ObjectMeta { name: Some(CA.into()), labels: labels(), ..ObjectMeta::default() },
-        data: Some(BTreeMap::from([(BUNDLE.into(), bundle)])),
+        data: Some(BTreeMap::from([(BUNDLE.into(), bundle.clone())])),
         ..ConfigMap::default()
     };
     maps.patch(CA, &apply(), &Patch::Apply(&map)).await.context("publish what is trusted")?;
-    Ok(())
+    Ok(bundle)
 }
 
 /// `ours`, then those of `before` that are others and still count.
@@ -149,20 +150,20 @@ fn bundle<'a>(before: &str, ours: impl Iterator<Item = &'a str>) -> String {
     all.concat()
 }
 
-/// Makes a leaf's Secret anew where it is missing, for others, or due; whether it was.
-async fn leaf(secrets: &Api<Secret>, name: &str, authority: &Authority, role: &Role) -> Result<bool> {
+/// Who signs leaves, and the CAs that count.
+struct Issuer<'a> {
+    authority: &'a Authority,
+    trusted: &'a str,
+}
+
+/// Makes a leaf's Secret anew where it is missing, for others, due, or of a CA that counts no more; whether it was.
+async fn leaf(secrets: &Api<Secret>, name: &str, issuer: &Issuer<'_>, role: &Role) -> Result<bool> {
     let there = secrets.get_opt(name).await.with_context(|| format!("read the secret `{name}`"))?;
     let names = role.to_string();
-    let is_good = there.is_some_and(|secret| {
-        let named = secret.metadata.annotations.as_ref().and_then(|all| all.get(NAMES)).is_some_and(|it| *it == names);
-        let pem = secret.data.as_ref().and_then(|data| std::str::from_utf8(&data.get(CERT)?.0).ok());
-        let read = pem.and_then(Certificate::from_pem);
-        named && read.is_some_and(|read| read.renew_at() > SystemTime::now())
-    });
-    if is_good {
+    if there.is_some_and(|secret| is_good(&secret, &names, issuer.trusted)) {
         return Ok(false);
     }
-    let issued = authority.issue(role, SystemTime::now() + LEAF_LIFE)?;
+    let issued = issuer.authority.issue(role, SystemTime::now() + LEAF_LIFE)?;
     let data = BTreeMap::from([
         (CERT.into(), ByteString(issued.cert.into_bytes())),
         (KEY.into(), ByteString(issued.key.into_bytes())),
@@ -181,6 +182,13 @@ async fn leaf(secrets: &Api<Secret>, name: &str, authority: &Authority, role: &R
     secrets.patch(name, &apply(), &Patch::Apply(&secret)).await.with_context(|| format!("keep `{name}`"))?;
     info!(secret = name, names, "a certificate was issued");
     Ok(true)
+}
+
+fn is_good(secret: &Secret, names: &str, trusted: &str) -> bool {
+    let named = secret.metadata.annotations.as_ref().and_then(|all| all.get(NAMES)).is_some_and(|it| *it == names);
+    let pem = secret.data.as_ref().and_then(|data| std::str::from_utf8(&data.get(CERT)?.0).ok());
+    let is_fresh = |pem| Certificate::from_pem(pem).is_some_and(|read| read.renew_at() > SystemTime::now());
+    named && pem.is_some_and(|pem| is_fresh(pem) && Certificate::is_signed_by(pem, trusted))
 }
 
 fn pair(cert: &str, key: &str, authority: &Authority) -> BTreeMap<String, ByteString> {
@@ -212,6 +220,28 @@ mod tests {
         assert_eq!(now, format!("{}{}", current.pem(), old.pem()));
         assert_eq!(bundle(&now, [current.pem()].into_iter()), now);
         assert_eq!(bundle("no certificate", [current.pem()].into_iter()), current.pem());
+    }
+
+    #[test]
+    fn a_leaf_of_a_ca_that_was_thrown_away_is_made_anew() {
+        let hour = Duration::from_secs(3_600);
+        let (old, new) = (Authority::make("a", hour * 100).unwrap(), Authority::make("a", hour * 100).unwrap());
+        let role = Role::Reader("ops".into());
+        let leaf = old.issue(&role, SystemTime::now() + LEAF_LIFE).unwrap();
+        let secret = Secret {
+            metadata: ObjectMeta {
+                annotations: Some(BTreeMap::from([(NAMES.into(), role.to_string())])),
+                ..ObjectMeta::default()
+            },
+            data: Some(BTreeMap::from([(CERT.into(), ByteString(leaf.cert.into_bytes()))])),
+            ..Secret::default()
+        };
+        let names = role.to_string();
+        assert!(is_good(&secret, &names, old.pem()));
+        // The next one has taken over, and the last one still counts.
+        assert!(is_good(&secret, &names, &format!("{}{}", new.pem(), old.pem())));
+        assert!(!is_good(&secret, &names, new.pem()));
+        assert!(!is_good(&secret, "another", old.pem()));
     }
 
     #[test]

@@ -146,8 +146,15 @@ fn uplink(uplink: &UplinkStatus) -> String {
     let ends = |whose: &str, at: u64| match at {
         0 => String::new(),
         at => {
-            let days = days_until(SystemTime::UNIX_EPOCH + Duration::from_micros(at));
-            format!("; {whose} certificate ends in {days} days")
+            let end = SystemTime::UNIX_EPOCH + Duration::from_micros(at);
+            match days_until(end) {
+                // Those of a cluster live for a day.
+                0 | 1 => {
+                    let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+                    format!("; {whose} certificate ends in {} hours", left.as_secs() / 3_600)
+                }
+                days => format!("; {whose} certificate ends in {days} days"),
+            }
         }
     };
     format!(
