@@ -85,6 +85,9 @@ impl<'a> Taken<'a> {
     /// come last among their like.
     pub fn hold_against(&self, new: &[Loaded], findings: &mut Vec<Finding>) {
         for passthrough in new.iter().filter(|policy| passes(policy)) {
+            if are_enough(findings, Severity::Error) {
+                return;
+            }
             for rule in near(&self.demanding, passthrough) {
                 let Some((what, overlap)) = gap(passthrough, rule) else { continue };
                 // Nobody loosens by a general rule what an operator has tied down.
@@ -92,10 +95,10 @@ impl<'a> Taken<'a> {
                     Overlap::General if rule.origin.rank() == passthrough.origin.rank() => Severity::Warning,
                     _ => Severity::Error,
                 };
-                let message = format!("{what} of policy `{}` within TLS that this passes through unopened", rule.id);
                 if are_enough(findings, severity) {
                     continue;
                 }
+                let message = format!("{what} of policy `{}` within TLS that this passes through unopened", rule.id);
                 let source = &passthrough.source;
                 let finding = source.finding(severity, Rule::Unenforceable, source.head(), message);
                 let help = "drop `@tls(\"passthrough\")`, or keep the two scopes apart";
@@ -103,6 +106,9 @@ impl<'a> Taken<'a> {
             }
         }
         for rule in new.iter().filter(|policy| demands(policy).is_some()) {
+            if are_enough(findings, Severity::Error) {
+                return;
+            }
             for passthrough in near(&self.passing, rule) {
                 let Some((what, overlap)) = gap(passthrough, rule) else { continue };
                 // What an operator passes through stays so, and the rule holds elsewhere: told, and no more.

@@ -39,7 +39,7 @@ pub(super) fn compile(offers: &[Offer]) -> Compiled {
 
 /// A set of texts that must all be taken.
 #[track_caller]
-pub(super) fn sound(offers: &[Offer]) -> PolicySet {
+fn sound(offers: &[Offer]) -> PolicySet {
     let compiled = compile(offers);
     assert!(compiled.refused.is_empty(), "{:#?}", compiled.refused);
     compiled.set
@@ -58,7 +58,7 @@ pub(super) fn calls(set: &PolicySet, asker: &Asker, call: &str) -> &'static str 
     }
 }
 
-pub(super) fn first(errors: &LoadErrors) -> String {
+fn first(errors: &LoadErrors) -> String {
     errors.errors().next().unwrap().to_string()
 }
 
