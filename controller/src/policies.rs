@@ -6,21 +6,19 @@
 
 mod verdict;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use callgate_kubernetes::{Kind, PolicyObject, PolicyObjects, Reach, Status, follow_policies};
+use callgate_kubernetes::{Kind, Pace, PolicyObject, PolicyObjects, Reach, Status, follow_policies};
 use callgate_policy::Origin;
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use serde_json::json;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::tasks::Context;
-use verdict::verdicts;
+use verdict::Judge;
 
-/// Changes that come within this time are judged together.
-const GATHER: Duration = Duration::from_millis(200);
 /// Wait after a status that could not be written, at first and at most.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
@@ -34,9 +32,12 @@ pub async fn judge(context: Context) {
 }
 
 async fn tell(context: &Context, objects: &PolicyObjects) {
-    let kinds: Arc<[String]> = context.options.mask_kind.as_slice().into();
+    let judge = match Judge::new(context.options.mask_kind.clone()) {
+        Ok(judge) => Arc::new(Mutex::new(judge)),
+        Err(error) => return error!(%error, "policies cannot be judged"),
+    };
     let mut changes = objects.watch();
-    let mut retry = None;
+    let (mut retry, mut pace) = (None, Pace::default());
     loop {
         // Cannot fail: `objects` outlives us.
         let changed = changes.changed();
@@ -44,12 +45,15 @@ async fn tell(context: &Context, objects: &PolicyObjects) {
             None => drop(changed.await),
             Some(wait) => drop(tokio::time::timeout(wait, changed).await),
         }
-        tokio::time::sleep(GATHER).await;
+        tokio::time::sleep(pace.wait(Instant::now())).await;
         changes.mark_unchanged();
         let Some(all) = objects.all() else { continue };
-        let kinds = Arc::clone(&kinds);
+        let (judge, begun) = (Arc::clone(&judge), Instant::now());
         // Compiling takes its time, and other tasks share this thread.
-        let judged = tokio::task::spawn_blocking(move || verdicts(all, &kinds)).await;
+        let judging = move || judge.lock().unwrap_or_else(PoisonError::into_inner).verdicts(all);
+        let judged = tokio::task::spawn_blocking(judging).await;
+        let ended = Instant::now();
+        pace.took(ended - begun, ended);
         let mut failed = false;
         for (object, status) in judged.unwrap_or_default() {
             match write(&context.client, &object, &status).await {

@@ -7,6 +7,7 @@
 //!
 //! Never decides anything: that is `callgate-policy`. Reading is in [`directory`], the watching thread in [`watch`].
 
+mod alarm;
 mod directory;
 mod objects;
 mod ownership;
@@ -22,7 +23,7 @@ use arc_swap::ArcSwap;
 use callgate_kubernetes::PolicyObject;
 use callgate_mask::{Detectors, kinds_named};
 use callgate_model::PolicyChange;
-use callgate_policy::{Finding, LoadErrors, PolicySet};
+use callgate_policy::{Compiler, Finding, LoadErrors, PolicySet};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::sync::mpsc as async_mpsc;
 use tracing::warn;
@@ -34,12 +35,15 @@ pub use objects::Offered;
 /// decision anyway.
 const CHANGES_MAX: usize = 64;
 
+/// The uids that workloads run under.
+type WorkloadUids = Arc<Mutex<BTreeSet<u32>>>;
+
 /// The policy set in force, and the watch over its files.
 ///
 /// Dropping it ends the watch.
 pub struct Policies {
     current: Arc<ArcSwap<PolicySet>>,
-    workload_uids: Arc<Mutex<BTreeSet<u32>>>,
+    workload_uids: WorkloadUids,
     sources: Vec<String>,
     changes: AsyncMutex<async_mpsc::Receiver<PolicyChange>>,
     offered: Offered,
@@ -67,10 +71,12 @@ impl Policies {
         let workload_uids = Arc::new(Mutex::new(BTreeSet::new()));
         let sources = vec![directory.display().to_string()];
         let offered = Offered::default();
+        let words = Arc::clone(detectors);
+        let compiler = Compiler::new(move |word| words.kinds_named(word))?;
         let watch = watch::Watch::start(watch::Watcher::new(
             directory,
             &files,
-            Arc::clone(detectors),
+            compiler,
             Arc::clone(&current),
             Arc::clone(&workload_uids),
             offered.clone(),
@@ -98,8 +104,7 @@ impl Policies {
     /// Where policies are read from, for people.
     #[must_use]
     pub fn sources(&self) -> Vec<String> {
-        let cluster = self.offered.is_joined().then(|| "CallPolicy, ClusterCallPolicy".to_owned());
-        self.sources.iter().cloned().chain(cluster).collect()
+        self.sources.iter().cloned().chain(self.offered.told()).collect()
     }
 
     /// Where the set in force is, replaced whole by each reload.

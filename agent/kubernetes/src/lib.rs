@@ -25,7 +25,7 @@ pub use cluster::Cluster;
 pub use error::ClusterError;
 pub use follow::follow;
 pub use policies::{
-    Accepted, Kind, NAMESPACE_MAX, OBJECTS_MAX, PolicyObject, PolicyObjects, Status, TOTAL_MAX, follow_policies,
-    within_bounds,
+    Accepted, Kind, NAMESPACE_MAX, OBJECTS_MAX, Pace, Past, PolicyObject, PolicyObjects, Status, TOTAL_MAX,
+    follow_policies, within_bounds,
 };
 pub use reach::Reach;

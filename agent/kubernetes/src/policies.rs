@@ -1,11 +1,13 @@
 //! CallPolicy and ClusterCallPolicy: the policies that the cluster's API holds.
 //!
-//! [`PolicyObjects`] is what was listed last, kept by [`follow_policies`]; [`bounds`] says how much of it is taken.
+//! [`PolicyObjects`] is what was listed last, kept by [`follow_policies`]; [`bounds`] says how much of it is taken,
+//! [`pace`] how often.
 //! What they say is judged by `callgate-policy` alone, in the agents and in the controller alike.
 
 mod bounds;
 mod follow;
 mod object;
+mod pace;
 
 use std::collections::BTreeMap;
 
@@ -14,7 +16,8 @@ use tokio::sync::watch;
 
 pub use bounds::{NAMESPACE_MAX, OBJECTS_MAX, TOTAL_MAX, within_bounds};
 pub use follow::follow_policies;
-pub use object::{Accepted, Kind, PolicyObject, Status};
+pub use object::{Accepted, Kind, Past, PolicyObject, Status};
+pub use pace::Pace;
 
 /// Objects by what names them.
 pub type ByOrigin = BTreeMap<Origin, PolicyObject>;

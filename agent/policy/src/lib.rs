@@ -2,7 +2,8 @@
 //!
 //! No I/O, no clock, no global state, no panic on any input.
 //! Files become a [`PolicySet`] by [`PolicySet::parse`], which refuses what this version cannot enforce; files and
-//! objects of a cluster together by [`PolicySet::compile`], in which one that is broken keeps none of the others out.
+//! objects of a cluster together by a [`Compiler`], in which one that is broken keeps none of the others out, and what
+//! should be in force and cannot be is [`Closed`].
 //! A set answers [`PolicySet::decide_connect`] with a [`ConnectPermit`] and [`PolicySet::decide_call`] with a
 //! [`CallPermit`]: nothing else can make either, so whoever holds one was allowed.
 //!
@@ -13,6 +14,7 @@
 
 mod address;
 mod arguments;
+mod closed;
 mod compile;
 mod decide;
 mod entities;
@@ -23,14 +25,17 @@ mod load;
 mod permit;
 mod request;
 mod set;
+mod text;
 
 pub use address::AddressClass;
-pub use compile::{Compiled, Offer, Origin, PolicyText, Refused};
+pub use closed::{Closed, NO_PODS};
+pub use compile::{Compiled, Compiler, Refused};
 pub use explain::{Place, Weighed, Weight};
 pub use load::{ANNOTATIONS, Annotation, Finding, LoadErrors, Rule, Severity, Support, Warning};
 pub use permit::{CallPermit, ConnectPermit};
 pub use request::{CallRequest, ConnectRequest};
 pub use set::PolicySet;
+pub use text::{Offer, Origin, PolicyText};
 
 /// The schema that policies are validated against, in Cedar's own schema language.
 pub const SCHEMA: &str = include_str!("../schema.cedarschema");

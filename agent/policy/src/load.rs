@@ -18,25 +18,28 @@ mod translate;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
-use callgate_model::MaskKinds;
+use callgate_model::{MaskKinds, TlsMode};
 use cedar_policy::{Effect, Policy, PolicyId, Schema, ValidationMode, Validator};
 
-use crate::compile::{Origin, PolicyText};
 use crate::entities::Names;
 use crate::explain::Place;
 use crate::set::{Actions, Terms};
+use crate::text::{Origin, PolicyText};
 
 pub(crate) use finding::sort;
 pub use finding::{Finding, LoadErrors, Rule, Severity, Warning};
-pub(crate) use gaps::between;
+use gaps::Reach;
+pub(crate) use gaps::Taken;
 pub(crate) use ids::service_of_function;
-pub(crate) use layout::Layout;
-use layout::Statement;
+use layout::{Layout, Statement};
 pub use obligations::{ANNOTATIONS, Annotation, Support};
 
 /// Tells the kinds of findings that a word of `@mask` stands for (`pii`, `email`); none if it stands for nothing.
 pub(crate) type KindLookup<'a> = &'a dyn Fn(&str) -> Option<MaskKinds>;
+/// The same, kept.
+pub(crate) type Kinds<'a> = Box<dyn Fn(&str) -> Option<MaskKinds> + Send + 'a>;
 
 /// Most policies in one object of a namespace. Source: ours; rules are compared with each other, so their number counts
 /// twice, and a tenant's must not hold up a node.
@@ -44,29 +47,48 @@ const OBJECT_POLICIES_MAX: usize = 256;
 /// Most bytes in one file. Unit: bytes. Far above the largest set that anybody writes by hand.
 const FILE_MAX: usize = 4 << 20;
 
+/// What came of one text by itself: everything that was found, if any of it is an error.
+pub(crate) type Load = Result<Sound, LoadErrors>;
+
+/// A text that is sound by itself.
+pub(crate) struct Sound {
+    pub text: PolicyText,
+    pub policies: Vec<Loaded>,
+    pub warnings: Vec<Finding>,
+}
+
 /// One policy with what the checks need to know of it.
-pub(crate) struct Loaded<'a> {
+pub(crate) struct Loaded {
     pub policy: Policy,
     pub id: String,
     effect: Effect,
     actions: Actions,
     pub terms: Terms,
-    origin: &'a Origin,
-    source: Source<'a>,
+    origin: Origin,
+    reach: Reach,
+    source: Source,
+}
+
+impl Loaded {
+    /// Whether without it more could be allowed, or less be done about what is.
+    pub fn restricts(&self) -> bool {
+        let Terms { mask, record, tls, arguments, .. } = &self.terms;
+        let inspects = *tls == Some(TlsMode::Inspect);
+        self.effect == Effect::Forbid || !mask.is_empty() || record.is_some() || inspects || !arguments.is_empty()
+    }
 }
 
 /// Where a policy stands.
-#[derive(Clone, Copy)]
-struct Source<'a> {
-    file: &'a str,
-    text: &'a str,
-    statement: &'a Statement,
+struct Source {
+    file: Arc<str>,
+    text: Arc<str>,
+    statement: Statement,
 }
 
-impl Source<'_> {
+impl Source {
     /// A finding about `span` of the file.
     fn finding(&self, severity: Severity, rule: Rule, span: Range<usize>, message: String) -> Finding {
-        Finding::at(severity, rule, self.file, self.text, span, message)
+        Finding::at(severity, rule, &self.file, &self.text, span, message)
     }
 
     /// Where the policy itself begins, after its annotations and comments.
@@ -88,38 +110,30 @@ impl Source<'_> {
 /// What all texts are checked against.
 pub(crate) struct Checks<'a> {
     pub names: Names,
-    schema: Schema,
-    kinds: KindLookup<'a>,
+    validator: Validator,
+    kinds: Kinds<'a>,
 }
 
 impl<'a> Checks<'a> {
-    pub fn new(kinds: KindLookup<'a>) -> Result<Self, LoadErrors> {
+    pub fn new(kinds: Kinds<'a>) -> Result<Self, LoadErrors> {
         let Ok((names, schema)) = Names::new().and_then(|names| Ok((names, parse_schema()?))) else {
             return Err(LoadErrors { findings: vec![Finding::internal("the built-in schema does not load")] });
         };
-        Ok(Self { names, schema, kinds })
+        Ok(Self { names, validator: Validator::new(schema), kinds })
     }
-}
-
-/// The layouts of the files of `text`, which [`load`] wants.
-pub(crate) fn layouts(text: &PolicyText) -> Vec<Layout> {
-    text.files.iter().map(|(_, text)| Layout::of(text)).collect()
 }
 
 /// Parses and checks one text by itself.
 ///
 /// # Errors
 /// Everything that was found, if any of it is an error; else the warnings come with the policies.
-pub(crate) fn load<'a>(
-    text: &'a PolicyText,
-    layouts: &'a [Layout],
-    checks: &Checks<'_>,
-) -> Result<(Vec<Loaded<'a>>, Vec<Finding>), LoadErrors> {
-    let Checks { names, schema, kinds } = checks;
-    if let Some(why) = &text.unfit {
-        let finding = Finding::whole(Rule::Unfit, &text.origin.to_string(), why.clone());
+pub(crate) fn load(text: &PolicyText, checks: &Checks<'_>) -> Load {
+    let Checks { names, validator, kinds } = checks;
+    if let Some((rule, why)) = &text.unfit {
+        let finding = Finding::whole(*rule, &text.origin.to_string(), why.clone());
         return Err(LoadErrors { findings: vec![finding] });
     }
+    let layouts: Vec<Layout> = text.files.iter().map(|(_, text)| Layout::of(text)).collect();
     let policies: usize = layouts.iter().map(|layout| layout.statements.len()).sum();
     if text.origin.namespace().is_some() && policies > OBJECT_POLICIES_MAX {
         let message = format!("{policies} policies in one object; {OBJECT_POLICIES_MAX} are allowed");
@@ -127,7 +141,7 @@ pub(crate) fn load<'a>(
         return Err(LoadErrors { findings: vec![finding] });
     }
     let (mut findings, mut loaded, mut last) = (Vec::new(), Vec::new(), None);
-    for ((file, content), layout) in text.files.iter().zip(layouts) {
+    for ((file, content), layout) in text.files.iter().zip(&layouts) {
         if last.replace(file) == Some(file) {
             findings.push(Finding::whole(Rule::Syntax, file, "a file of this name is there twice".to_owned()));
         } else if content.len() > FILE_MAX {
@@ -139,17 +153,20 @@ pub(crate) fn load<'a>(
         }
     }
     check_ids(&mut loaded, &mut findings);
-    validate(&loaded, schema, &mut findings);
+    validate(&loaded, validator, &mut findings);
     for policy in &mut loaded {
         obligations::check(policy, kinds, &mut findings);
         ids::check(policy, names, &mut findings);
         expressions::check(policy, &mut findings);
         arguments::check(policy, &mut findings);
     }
-    gaps::check(&loaded, names, &mut findings);
+    gaps::check(&loaded, &mut findings);
     finding::sort(&mut findings);
     let refused = findings.iter().any(|finding| finding.severity == Severity::Error);
-    if refused { Err(LoadErrors { findings }) } else { Ok((loaded, findings)) }
+    if refused {
+        return Err(LoadErrors { findings });
+    }
+    Ok(Sound { text: text.clone(), policies: loaded, warnings: findings })
 }
 
 fn parse_schema() -> Result<Schema, crate::entities::Unbuildable> {
@@ -158,12 +175,12 @@ fn parse_schema() -> Result<Schema, crate::entities::Unbuildable> {
 }
 
 /// Parses one file with Cedar and gives each policy its id.
-fn load_file<'a>(
-    file: &'a str,
-    text: &'a str,
-    (layout, origin): (&'a Layout, &'a Origin),
+fn load_file(
+    file: &Arc<str>,
+    text: &Arc<str>,
+    (layout, origin): (&Layout, &Origin),
     names: &Names,
-    loaded: &mut Vec<Loaded<'a>>,
+    loaded: &mut Vec<Loaded>,
     findings: &mut Vec<Finding>,
 ) {
     let parsed = match text.parse::<cedar_policy::PolicySet>() {
@@ -189,15 +206,16 @@ fn load_file<'a>(
         let id = origin.id(file, number + 1, policy.annotation("id"));
         let span = &statement.span;
         let (line, last) = (layout::position(text, span.start).0, layout::position(text, span.end).0);
-        let place = Place { file: file.to_owned(), line, last };
+        let place = Place { file: file.to_string(), line, last };
         loaded.push(Loaded {
             policy: policy.new_id(PolicyId::new(&id)),
             id,
             effect: policy.effect(),
             actions: Actions::of(policy, names),
             terms: Terms { place, namespace: origin.namespace().map(str::to_owned), ..Terms::default() },
-            origin,
-            source: Source { file, text, statement },
+            origin: origin.clone(),
+            reach: Reach::of(policy, names),
+            source: Source { file: Arc::clone(file), text: Arc::clone(text), statement: statement.clone() },
         });
     }
 }
@@ -210,40 +228,40 @@ pub(crate) fn layout_heads(text: &str) -> Vec<String> {
 }
 
 /// Refuses the second policy of an id; it is left out of all further checks.
-fn check_ids(loaded: &mut Vec<Loaded<'_>>, findings: &mut Vec<Finding>) {
-    let mut first: HashMap<String, (Source<'_>, usize)> = HashMap::new();
+fn check_ids(loaded: &mut Vec<Loaded>, findings: &mut Vec<Finding>) {
+    let mut first: HashMap<String, (Arc<str>, Arc<str>, usize)> = HashMap::new();
     loaded.retain(|policy| {
-        let source = policy.source;
+        let source = &policy.source;
         let span = source.statement.annotation("id").map_or_else(|| source.head(), |id| id.span.clone());
-        if let Some((other, at)) = first.get(&policy.id) {
-            let place = format!("{}:{}", other.file, layout::position(other.text, *at).0);
+        if let Some((file, text, at)) = first.get(&policy.id) {
+            let place = format!("{file}:{}", layout::position(text, *at).0);
             let message = format!("the id `{}` is taken", policy.id);
             let finding = source.finding(Severity::Error, Rule::DuplicateId, span, message).of(&policy.id);
             findings.push(finding.help(format!("it is the id of the policy at {place}")));
             return false;
         }
-        first.insert(policy.id.clone(), (source, span.start));
+        first.insert(policy.id.clone(), (Arc::clone(&source.file), Arc::clone(&source.text), span.start));
         true
     });
 }
 
 /// Refuses ids that policies of other texts have taken.
-pub(crate) fn taken(ids: &HashSet<String>, loaded: &[Loaded<'_>], findings: &mut Vec<Finding>) {
-    for policy in loaded.iter().filter(|policy| ids.contains(&policy.id)) {
+pub(crate) fn taken(ids: &HashSet<&str>, loaded: &[Loaded], findings: &mut Vec<Finding>) {
+    for policy in loaded.iter().filter(|policy| ids.contains(policy.id.as_str())) {
         let message = format!("the id `{}` is taken by a policy of another origin", policy.id);
-        let source = policy.source;
+        let source = &policy.source;
         findings.push(source.finding(Severity::Error, Rule::DuplicateId, source.head(), message).of(&policy.id));
     }
 }
 
 /// Type-checks every policy against the schema, strictly.
-fn validate(loaded: &[Loaded<'_>], schema: &Schema, findings: &mut Vec<Finding>) {
+fn validate(loaded: &[Loaded], validator: &Validator, findings: &mut Vec<Finding>) {
     let Ok(set) = cedar_policy::PolicySet::from_policies(loaded.iter().map(|loaded| loaded.policy.clone())) else {
         findings.push(Finding::internal("the policies could not be gathered"));
         return;
     };
-    let by_id: HashMap<&str, &Loaded<'_>> = loaded.iter().map(|loaded| (loaded.id.as_str(), loaded)).collect();
-    let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
+    let by_id: HashMap<&str, &Loaded> = loaded.iter().map(|loaded| (loaded.id.as_str(), loaded)).collect();
+    let result = validator.validate(&set, ValidationMode::Strict);
     let passed = result.validation_passed();
     let before = findings.len();
     for error in result.validation_errors() {

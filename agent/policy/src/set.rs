@@ -79,14 +79,19 @@ impl PolicySet {
     }
 
     /// The first 16 hex digits of the SHA-256 over the names and contents of the files, in the order of their names;
-    /// an object of a cluster is a file called `CallPolicy/NAMESPACE/NAME` or `ClusterCallPolicy/NAME`.
+    /// an object of a cluster is a file called `CallPolicy/NAMESPACE/NAME` or `ClusterCallPolicy/NAME`, and a policy of ours
+    /// that refuses in place of objects one called by its id.
     #[must_use]
     pub fn hash(&self) -> &str {
         &self.hash
     }
 
     /// Files the policies; `None` if Cedar refuses one (two of one id).
-    pub(crate) fn build(hash: String, names: Names, policies: Vec<(Policy, Terms)>) -> Option<Self> {
+    pub(crate) fn build<'a>(
+        hash: String,
+        names: Names,
+        policies: impl Iterator<Item = (&'a Policy, &'a Terms)>,
+    ) -> Option<Self> {
         let mut set = Self {
             hash,
             names,
@@ -99,13 +104,13 @@ impl PolicySet {
             whole: cedar_policy::PolicySet::new(),
         };
         for (policy, terms) in policies {
-            set.file(policy, terms)?;
+            set.file(policy, terms.clone())?;
         }
         Some(set)
     }
 
-    fn file(&mut self, policy: Policy, mut terms: Terms) -> Option<()> {
-        let actions = Actions::of(&policy, &self.names);
+    fn file(&mut self, policy: &Policy, mut terms: Terms) -> Option<()> {
+        let actions = Actions::of(policy, &self.names);
         let principal = principal_key(&policy.principal_constraint());
         let resource = resource_key(&policy.resource_constraint());
         let namespace = terms.namespace.clone();

@@ -1,7 +1,9 @@
 //! Decisions and load errors, from policy text to answer.
 
+mod again;
 mod arguments;
 mod asking;
+mod closed;
 mod cluster;
 mod decisions;
 mod examples;

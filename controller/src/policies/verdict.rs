@@ -1,44 +1,63 @@
 //! What the compiler of policies says of each object, as its status.
 
-use callgate_kubernetes::{Accepted, PolicyObject, Status, within_bounds};
+use std::collections::HashMap;
+
+use callgate_kubernetes::{Accepted, Past, PolicyObject, Status, within_bounds};
 use callgate_mask::kinds_named;
-use callgate_policy::{Finding, LoadErrors, PolicySet, Refused, Severity};
+use callgate_policy::{Closed, Compiled, Compiler, Finding, LoadErrors, Refused, Severity};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
-/// The condition that is ours.
-const CONDITION: &str = "Accepted";
 /// Most findings told of one object.
 const FINDINGS_TOLD: usize = 5;
 /// Longest message. Unit: characters. Source: the API takes 32,768; a person reads less.
 const MESSAGE_MAX: usize = 4_096;
 
-/// The objects whose status is another than they have, with it. `kinds` are those that the agents' configuration adds.
-pub fn verdicts(objects: Vec<PolicyObject>, kinds: &[String]) -> Vec<(PolicyObject, Status)> {
-    let offers = within_bounds(&objects, |_| None);
-    let added = |word: &str| kinds.iter().any(|kind| kind == word).then(|| kinds_named("all")).flatten();
-    let compiled = match PolicySet::compile(&offers, |word| kinds_named(word).or_else(|| added(word))) {
-        Ok(compiled) => compiled,
-        Err(error) => {
-            tracing::error!(%error, "policies cannot be judged");
-            return Vec::new();
-        }
-    };
-    let judged = objects.into_iter().enumerate().filter_map(|(place, object)| {
-        let refused = compiled.refused.iter().find(|refused| refused.offer == place);
-        let file = object.origin.to_string();
-        let warnings: Vec<&Finding> = compiled.warnings.iter().filter(|finding| finding.file == file).collect();
-        let status = status(&object, refused, &warnings);
-        (status != object.status).then_some((object, status))
-    });
-    judged.collect()
+/// Judges the objects as they change.
+#[derive(Debug)]
+pub struct Judge {
+    compiler: Compiler<'static>,
 }
 
-fn status(object: &PolicyObject, refused: Option<&Refused>, warnings: &[&Finding]) -> Status {
-    let (holds, reason, message) = match refused {
-        // Not empty in any case: an empty text is left out by the client, and the API wants one.
-        None if warnings.is_empty() => ("True", CONDITION.to_owned(), "It holds.".to_owned()),
-        None => ("True", CONDITION.to_owned(), told(warnings.iter().copied())),
+impl Judge {
+    /// `kinds` are those that the agents' configuration adds.
+    ///
+    /// # Errors
+    /// A bug of ours: the built-in schema does not load.
+    pub fn new(kinds: Vec<String>) -> Result<Self, LoadErrors> {
+        let added = move |word: &str| kinds.iter().any(|kind| kind == word).then(|| kinds_named("all")).flatten();
+        Ok(Self { compiler: Compiler::new(move |word| kinds_named(word).or_else(|| added(word)))? })
+    }
+
+    /// The objects whose status is another than they have, with it.
+    pub fn verdicts(&mut self, objects: Vec<PolicyObject>) -> Vec<(PolicyObject, Status)> {
+        let offers = within_bounds(&objects, |_| Past::Unknown);
+        let Compiled { warnings, refused, closed, .. } = match self.compiler.compile(&offers) {
+            Ok(compiled) => compiled,
+            Err(error) => {
+                tracing::error!(%error, "policies cannot be judged");
+                return Vec::new();
+            }
+        };
+        let refused: HashMap<usize, &Refused> = refused.iter().map(|refused| (refused.offer, refused)).collect();
+        let mut warned: HashMap<&str, Vec<&Finding>> = HashMap::new();
+        for finding in &warnings {
+            warned.entry(&finding.file).or_default().push(finding);
+        }
+        let judged = objects.into_iter().enumerate().filter_map(|(place, object)| {
+            let warnings = warned.get(object.origin.to_string().as_str()).map(Vec::as_slice).unwrap_or_default();
+            let closed = closed.iter().find(|closed| closed.concerns(object.origin.namespace()));
+            let status = status(&object, refused.get(&place).copied(), warnings, closed);
+            (status != object.status).then_some((object, status))
+        });
+        judged.collect()
+    }
+}
+
+fn status(object: &PolicyObject, refused: Option<&Refused>, warnings: &[&Finding], closed: Option<&Closed>) -> Status {
+    let (holds, reason, said) = match refused {
+        None if warnings.is_empty() => ("True", Status::ACCEPTED.to_owned(), "It holds.".to_owned()),
+        None => ("True", Status::ACCEPTED.to_owned(), told(warnings.iter().copied())),
         Some(refused) => {
             let last = object.status.last_accepted.as_ref().filter(|_| refused.stands_in);
             let rest = match last {
@@ -48,12 +67,17 @@ fn status(object: &PolicyObject, refused: Option<&Refused>, warnings: &[&Finding
             ("False", reason(&refused.errors), format!("{} {rest}", told(refused.errors.errors())))
         }
     };
-    let before = object.status.conditions.iter().find(|condition| condition.type_ == CONDITION);
+    // Not empty in any case: an empty text is left out by the client, and the API wants one.
+    let message = match closed {
+        Some(closed) => format!("{said} {closed}: {}.", closed.meaning()),
+        None => said,
+    };
+    let before = object.status.conditions.iter().find(|condition| condition.type_ == Status::ACCEPTED);
     let since = before.filter(|before| before.status == holds).map(|before| before.last_transition_time.clone());
     let mut conditions = object.status.conditions.clone();
-    conditions.retain(|condition| condition.type_ != CONDITION);
+    conditions.retain(|condition| condition.type_ != Status::ACCEPTED);
     conditions.push(Condition {
-        type_: CONDITION.into(),
+        type_: Status::ACCEPTED.into(),
         status: holds.into(),
         reason,
         message,
@@ -98,6 +122,7 @@ fn one(finding: &Finding) -> String {
 
 #[cfg(test)]
 mod tests {
+    use callgate_kubernetes::OBJECTS_MAX;
     use callgate_policy::Origin;
 
     use super::*;
@@ -115,8 +140,12 @@ mod tests {
         }
     }
 
+    fn verdicts(objects: Vec<PolicyObject>) -> Vec<(PolicyObject, Status)> {
+        Judge::new(vec!["badge".to_owned()]).unwrap().verdicts(objects)
+    }
+
     fn judged(object: PolicyObject) -> (Status, Condition) {
-        let (_, status) = verdicts(vec![object], &["badge".to_owned()]).remove(0);
+        let (_, status) = verdicts(vec![object]).remove(0);
         let condition = status.conditions[0].clone();
         (status, condition)
     }
@@ -128,7 +157,7 @@ mod tests {
         assert_eq!((status.observed_generation, condition.observed_generation), (Some(3), Some(3)));
         assert_eq!(status.last_accepted.as_ref().unwrap().cedar, GOOD);
         // Said already: not written again.
-        assert!(verdicts(vec![PolicyObject { status, ..object("a", GOOD) }], &[]).is_empty());
+        assert!(verdicts(vec![PolicyObject { status, ..object("a", GOOD) }]).is_empty());
     }
 
     #[test]
@@ -162,8 +191,51 @@ mod tests {
         let mask = |kind: &str| GOOD.replace("permit", &format!("@mask(\"{kind}\") permit"));
         assert_eq!(judged(object("a", &mask("badge"))).1.status, "True");
         assert_eq!(judged(object("a", &mask("bagde"))).1.reason, "AnnotationValue");
-        let all = verdicts(vec![object("a", "permit"), object("b", GOOD)], &[]);
+        let all = verdicts(vec![object("a", "permit"), object("b", GOOD)]);
         let said: Vec<&str> = all.iter().map(|(_, status)| status.conditions[0].status.as_str()).collect();
         assert_eq!(said, ["False", "True"]);
+    }
+
+    fn named(namespace: &str, name: usize, text: &str) -> PolicyObject {
+        let origin = Origin::Namespace { namespace: namespace.into(), name: name.to_string() };
+        PolicyObject { origin, ..object(namespace, text) }
+    }
+
+    fn conditions(all: &[(PolicyObject, Status)]) -> Vec<(&str, &str)> {
+        let said = all.iter().map(|(_, status)| &status.conditions[0]);
+        said.map(|condition| (condition.status.as_str(), condition.reason.as_str())).collect()
+    }
+
+    #[test]
+    fn a_namespace_over_its_bound_is_told_so_on_each_object_and_no_other_is() {
+        let mut objects: Vec<PolicyObject> = (0..=OBJECTS_MAX).map(|name| named("a", name, GOOD)).collect();
+        objects.push(object("b", GOOD));
+        let all = verdicts(objects.clone());
+        assert_eq!(conditions(&all[..1]), [("False", "OverBound")]);
+        assert!(conditions(&all[..=OBJECTS_MAX]).windows(2).all(|pair| pair[0] == pair[1]));
+        assert_eq!(conditions(&all[OBJECTS_MAX + 1..]), [("True", "Accepted")]);
+        assert_eq!(
+            all[0].1.conditions[0].message,
+            "the CallPolicies of namespace `a` are more than 256. Nothing of it is in force. policies of namespace a \
+             are over their bound: all calls of its workloads are refused."
+        );
+        assert_eq!(all[0].1.last_accepted, None);
+        // Within the bound again, each is accepted.
+        objects.remove(0);
+        assert!(conditions(&verdicts(objects)).iter().all(|said| *said == ("True", "Accepted")));
+    }
+
+    #[test]
+    fn what_was_accepted_once_and_is_lost_closes_its_namespace() {
+        let (mut accepted, _) = judged(object("a", GOOD));
+        accepted.last_accepted = None;
+        let lost = PolicyObject { generation: 4, status: accepted, ..object("a", "permit") };
+        let all = verdicts(vec![lost, named("a", 2, GOOD), object("b", GOOD), object("c", "permit")]);
+        assert_eq!(
+            conditions(&all),
+            [("False", "Syntax"), ("True", "Accepted"), ("True", "Accepted"), ("False", "Syntax")]
+        );
+        let closed = |place: usize| all[place].1.conditions[0].message.contains("policies of namespace a cannot be");
+        assert_eq!([0, 1, 2, 3].map(closed), [true, true, false, false]);
     }
 }

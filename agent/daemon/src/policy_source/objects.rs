@@ -1,17 +1,18 @@
 //! The policies of a cluster beside those of the directory: what it offers now, and what of each object was good last.
 //!
-//! What was good is kept in a file too, so that an agent that starts while the API is away knows it. An agent that has
-//! never known any refuses the pods of the cluster until it does: a policy that is not known may forbid.
+//! What was good is kept in a file too, so that an agent that starts while the API is away knows it, and also of which
+//! objects nothing was in force though it should have been: their namespace stays closed. An agent that has never known
+//! any refuses the pods of the cluster until it does: a policy that is not known may forbid.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use callgate_kubernetes::{PolicyObject, Status, within_bounds};
-use callgate_policy::{Offer, Origin, PolicyText, Refused};
+use callgate_kubernetes::{Past, PolicyObject, Status, within_bounds};
+use callgate_policy::{NO_PODS, Offer, Origin, PolicyText, Refused};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::warn;
@@ -24,8 +25,6 @@ const FILE_LENGTH_MAX: u64 = 64 << 20;
 const UNKNOWN: &str = "not-known-yet";
 /// The id of its policy.
 pub(super) const UNKNOWN_POLICY: &str = "cluster:not-known-yet/1";
-/// Pods are what is in a namespace.
-const NO_PODS: &str = "forbid (principal, action, resource) unless { principal.namespace == \"\" };";
 
 /// What the cluster offers, as the watching thread is told. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -63,9 +62,18 @@ impl Offered {
         state.version += 1;
     }
 
-    /// Whether the policies of a cluster count.
-    pub fn is_joined(&self) -> bool {
-        self.lock().joined.is_some()
+    /// What it offers, for people, in numbers; none where no cluster is asked.
+    pub fn told(&self) -> Option<String> {
+        let joined = self.lock().joined.clone()?;
+        let Some(listed) = joined.listed else { return Some("what was known of the cluster's policies".to_owned()) };
+        let namespaces: BTreeSet<&str> = listed.iter().filter_map(|object| object.origin.namespace()).collect();
+        let namespaced = listed.iter().filter(|object| object.origin.namespace().is_some()).count();
+        Some(format!(
+            "{} in {}, {}",
+            counted(namespaced, "CallPolicy", "CallPolicies"),
+            counted(namespaces.len(), "namespace", "namespaces"),
+            counted(listed.len() - namespaced, "ClusterCallPolicy", "ClusterCallPolicies"),
+        ))
     }
 
     /// All objects that there are.
@@ -97,6 +105,10 @@ impl Offered {
     }
 }
 
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// What was good of each object, as the watching thread knows it.
 #[derive(Debug, Default)]
 pub(super) struct Good {
@@ -105,11 +117,12 @@ pub(super) struct Good {
     file: PathBuf,
 }
 
-/// A text that was in force.
+/// What was in force of an object.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Text {
     uid: String,
-    cedar: String,
+    /// None: nothing, though it should have been.
+    cedar: Option<String>,
 }
 
 /// A line of the file.
@@ -139,31 +152,35 @@ impl Good {
     /// What the compiler is given: the objects that are listed; before that, what was known of them.
     pub fn offers(&self, listed: Option<&[PolicyObject]>) -> Vec<Offer> {
         match (listed, &self.known) {
-            (Some(objects), _) => within_bounds(objects, |object| self.of(object)),
+            (Some(objects), _) => within_bounds(objects, |object| self.past(object)),
             (None, Some(known)) => {
                 let kept: Vec<PolicyObject> = known.iter().map(|(origin, text)| object(origin, text)).collect();
-                within_bounds(&kept, |_| None)
+                within_bounds(&kept, |object| self.past(object))
             }
             (None, None) => {
                 let origin = Origin::Cluster { name: UNKNOWN.into() };
-                vec![Offer { text: PolicyText::object(origin, NO_PODS.into()), last: None }]
+                vec![Offer::of(PolicyText::object(origin, NO_PODS))]
             }
         }
     }
 
     /// Learns what became of the objects that were listed.
     pub fn learn(&mut self, objects: &[PolicyObject], offers: &[Offer], refused: &[Refused]) {
+        let refused: BTreeMap<usize, &Refused> = refused.iter().map(|refused| (refused.offer, refused)).collect();
         let mut now = BTreeMap::new();
-        for (object, offer) in objects.iter().zip(offers) {
-            let cedar = match refused.iter().find(|refused| refused.origin == object.origin) {
-                None => object.text.clone().ok(),
-                Some(Refused { stands_in: true, .. }) => {
-                    offer.last.as_ref().and_then(PolicyText::only).map(str::to_owned)
-                }
-                Some(_) => self.of(object).map(str::to_owned),
+        for (place, (object, offer)) in objects.iter().zip(offers).enumerate() {
+            let kept = |text: &PolicyText| text.only().map(str::to_owned);
+            let cedar = match refused.get(&place) {
+                None => kept(&offer.text),
+                Some(Refused { stands_in: true, .. }) => offer.last.as_ref().and_then(kept),
+                Some(Refused { closes: true, .. }) => None,
+                Some(_) => match self.past(object) {
+                    Past::Unknown => continue,
+                    Past::InForce(text) => Some(text.to_owned()),
+                    Past::Lost => None,
+                },
             };
-            let text = cedar.map(|cedar| Text { uid: object.uid.clone(), cedar });
-            now.extend(text.map(|text| (object.origin.clone(), text)));
+            now.insert(object.origin.clone(), Text { uid: object.uid.clone(), cedar });
         }
         if self.known.as_ref() == Some(&now) {
             return;
@@ -174,9 +191,13 @@ impl Good {
         self.known = Some(now);
     }
 
-    fn of(&self, object: &PolicyObject) -> Option<&str> {
-        let text = self.known.as_ref()?.get(&object.origin)?;
-        (text.uid == object.uid).then_some(text.cedar.as_str())
+    fn past(&self, object: &PolicyObject) -> Past<'_> {
+        let known = self.known.as_ref().and_then(|known| known.get(&object.origin));
+        match known.filter(|known| known.uid == object.uid) {
+            None => Past::Unknown,
+            Some(Text { cedar: Some(cedar), .. }) => Past::InForce(cedar),
+            Some(Text { cedar: None, .. }) => Past::Lost,
+        }
     }
 }
 
@@ -185,7 +206,7 @@ fn object(origin: &Origin, text: &Text) -> PolicyObject {
         origin: origin.clone(),
         uid: text.uid.clone(),
         generation: 0,
-        text: Ok(text.cedar.clone()),
+        text: text.cedar.clone().ok_or_else(|| "nothing of it could be in force before this agent started".to_owned()),
         status: Status::default(),
     }
 }

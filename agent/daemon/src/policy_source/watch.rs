@@ -2,25 +2,24 @@
 //!
 //! Woken by inotify, and by the clock where inotify says nothing (network file systems, a directory that was replaced).
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
-use callgate_mask::Detectors;
+use callgate_kubernetes::Pace;
 use callgate_model::PolicyChange;
-use callgate_policy::{Compiled, LoadErrors, Offer, PolicySet, PolicyText, Refused};
+use callgate_policy::{Compiled, Compiler, LoadErrors, Offer, PolicySet, PolicyText, Warning};
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc::Sender;
 use tracing::{debug, warn};
 
 use super::directory::{Files, read};
 use super::objects::{Good, State};
-use super::{Offered, ownership};
+use super::{Offered, WorkloadUids, alarm, ownership};
 
 /// Time between two looks when nobody wakes us: half of the second within which a change must be in force.
 const POLL: Duration = Duration::from_millis(500);
@@ -28,8 +27,6 @@ const POLL: Duration = Duration::from_millis(500);
 const SETTLE: Duration = Duration::from_millis(60);
 /// Most reads of one change before it is left to the next look.
 const SETTLE_READS: usize = 5;
-/// Most errors told of one refused set.
-const ERRORS_TOLD: usize = 5;
 
 /// Ends the watch when dropped.
 pub struct Watch {
@@ -59,15 +56,19 @@ impl Watch {
 /// What the thread knows.
 pub struct Watcher {
     directory: PathBuf,
-    detectors: Arc<Detectors>,
+    compiler: Compiler<'static>,
     current: Arc<ArcSwap<PolicySet>>,
-    workload_uids: Arc<Mutex<BTreeSet<u32>>>,
+    workload_uids: WorkloadUids,
     changes: Sender<PolicyChange>,
     /// What the cluster offers, and which version of it was looked at.
     offered: Offered,
     seen: u64,
+    /// When the next version may be looked at.
+    pace: Pace,
     /// What was good of it.
     good: Good,
+    /// What was warned of the set in force.
+    warned: Vec<Warning>,
     /// What is wrong with objects of the cluster; empty: nothing.
     broken: String,
     /// The files of the set in force.
@@ -89,15 +90,29 @@ impl Watcher {
     pub fn new(
         directory: PathBuf,
         files: &Files,
-        detectors: Arc<Detectors>,
+        compiler: Compiler<'static>,
         current: Arc<ArcSwap<PolicySet>>,
-        workload_uids: Arc<Mutex<BTreeSet<u32>>>,
+        workload_uids: WorkloadUids,
         offered: Offered,
         changes: Sender<PolicyChange>,
     ) -> Self {
-        let (taken, good) = (files.clone(), Good::default());
-        let (seen, broken, refused) = (0, String::new(), None);
-        Self { directory, detectors, current, workload_uids, changes, offered, seen, good, broken, taken, refused }
+        let (taken, good, pace) = (files.clone(), Good::default(), Pace::default());
+        let (seen, warned, broken, refused) = (0, Vec::new(), String::new(), None);
+        Self {
+            directory,
+            compiler,
+            current,
+            workload_uids,
+            changes,
+            offered,
+            seen,
+            pace,
+            good,
+            warned,
+            broken,
+            taken,
+            refused,
+        }
     }
 
     fn inotify(&self, nudge: SyncSender<()>) -> Option<RecommendedWatcher> {
@@ -117,7 +132,9 @@ impl Watcher {
 
     fn run(mut self, nudges: &Receiver<()>) {
         loop {
-            match nudges.recv_timeout(POLL) {
+            let behind = self.offered.state().version != self.seen;
+            let wait = if behind { POLL.min(self.pace.wait(Instant::now())) } else { POLL };
+            match nudges.recv_timeout(wait) {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {
                     self.look_at_cluster();
                     self.look();
@@ -127,10 +144,11 @@ impl Watcher {
         }
     }
 
-    /// Takes what the cluster offers anew.
+    /// Takes what the cluster offers anew, unless it is too soon after the last time.
     fn look_at_cluster(&mut self) {
+        let begun = Instant::now();
         let State { version, joined } = self.offered.state();
-        if version == self.seen {
+        if version == self.seen || !self.pace.wait(begun).is_zero() {
             return;
         }
         if self.seen == 0
@@ -143,11 +161,16 @@ impl Watcher {
         let (before, broken) = (self.current.load().hash().to_owned(), self.broken.clone());
         if let Err(errors) = self.compile(&files) {
             // The directory stands as it stood, so this is a bug of ours; what is in force stays.
-            self.broken = summary(&errors);
+            self.broken = alarm::summary(&errors);
         }
         if self.current.load().hash() != before || self.broken != broken {
             let refused = self.refused.as_ref().map(|refused| refused.why.clone()).unwrap_or_default();
             self.tell(refused);
+        }
+        // The first list is not kept waiting by what came before it.
+        if joined.is_some_and(|joined| joined.listed.is_some()) {
+            let ended = Instant::now();
+            self.pace.took(ended - begun, ended);
         }
         self.offered.is_done(version);
     }
@@ -161,18 +184,20 @@ impl Watcher {
             None => Vec::new(),
         };
         let objects = offers.len();
-        offers.push(Offer { text: PolicyText::directory(files.texts()), last: None });
-        let Compiled { set, warnings, refused } = PolicySet::compile(&offers, |word| self.detectors.kinds_named(word))?;
+        offers.push(Offer::of(PolicyText::directory(files.texts())));
+        let Compiled { set, warnings, refused, closed } = self.compiler.compile(&offers)?;
         if let Some(directory) = refused.iter().find(|refused| refused.offer == objects) {
             return Err(directory.errors.clone());
         }
-        for finding in warnings {
+        // Once each, however often somebody else's object changes.
+        for finding in warnings.iter().filter(|finding| !self.warned.contains(finding)) {
             warn!(%finding, "policy");
         }
+        self.warned = warnings;
         if let Some(listed) = listed {
             self.good.learn(&listed, &offers, &refused);
         }
-        self.broken = broken(&refused);
+        self.broken = alarm::broken(&refused, &closed);
         if self.current.load().hash() != set.hash() {
             self.current.store(Arc::new(set));
         }
@@ -209,7 +234,7 @@ impl Watcher {
                 (self.taken, self.refused) = (files, None);
                 self.tell(String::new());
             }
-            Err(errors) => self.refuse(Some(files), summary(&errors), true),
+            Err(errors) => self.refuse(Some(files), alarm::summary(&errors), true),
         }
     }
 
@@ -245,27 +270,5 @@ impl Watcher {
         if let Err(error) = self.changes.try_send(change) {
             warn!(%error, "a change of policies could not be recorded");
         }
-    }
-}
-
-/// What is wrong with each object, and what of it is in force.
-fn broken(refused: &[Refused]) -> String {
-    let told = refused.iter().map(|refused| {
-        let first = refused.errors.errors().next().map(ToString::to_string).unwrap_or_default();
-        let stays = if refused.stands_in { "what was in force of it stays" } else { "nothing of it is in force" };
-        format!("{first}: {stays}")
-    });
-    some(told.collect())
-}
-
-fn summary(errors: &LoadErrors) -> String {
-    some(errors.errors().map(ToString::to_string).collect())
-}
-
-fn some(all: Vec<String>) -> String {
-    let told = all.iter().take(ERRORS_TOLD).cloned().collect::<Vec<_>>().join("; ");
-    match all.len().checked_sub(ERRORS_TOLD) {
-        None | Some(0) => told,
-        Some(more) => format!("{told}; and {more} more"),
     }
 }

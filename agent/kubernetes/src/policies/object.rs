@@ -44,6 +44,17 @@ impl Kind {
     }
 }
 
+/// What an agent knows of an object from before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Past<'a> {
+    /// Nothing.
+    Unknown,
+    /// This text of it was in force.
+    InForce(&'a str),
+    /// Nothing of it was, though it should have been.
+    Lost,
+}
+
 /// An object that holds policies.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PolicyObject {
@@ -71,6 +82,17 @@ pub struct Status {
     /// The text that was accepted last: it stands in for a broken one on nodes that have not seen it themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_accepted: Option<Accepted>,
+}
+
+impl Status {
+    /// The type of the condition that says whether an object is accepted.
+    pub const ACCEPTED: &str = "Accepted";
+
+    /// Whether anything of the object was ever accepted, so that somebody may rely on it.
+    fn ever_accepted(&self) -> bool {
+        let accepts = |condition: &Condition| condition.type_ == Self::ACCEPTED && condition.status == "True";
+        self.last_accepted.is_some() || self.conditions.iter().any(accepts)
+    }
 }
 
 /// A text that was accepted.
@@ -118,18 +140,22 @@ impl PolicyObject {
         })
     }
 
-    /// As the compiler of policies takes it. `last` was in force of it here; else what the controller accepted last
-    /// stands in for a broken text.
+    /// As the compiler of policies takes it. What was in force of it here stands in for a broken text, else what the
+    /// controller accepted last.
     #[must_use]
-    pub fn offer(&self, last: Option<&str>) -> Offer {
+    pub fn offer(&self, past: Past<'_>) -> Offer {
         let origin = || self.origin.clone();
-        let accepted = || self.status.last_accepted.as_ref().map(|accepted| accepted.cedar.as_str());
+        let last = match past {
+            Past::InForce(text) => Some(text),
+            Past::Unknown | Past::Lost => self.status.last_accepted.as_ref().map(|accepted| accepted.cedar.as_str()),
+        };
         Offer {
             text: match &self.text {
-                Ok(text) => PolicyText::object(origin(), text.clone()),
+                Ok(text) => PolicyText::object(origin(), text),
                 Err(why) => PolicyText::unfit(origin(), why.clone()),
             },
-            last: last.or_else(accepted).map(|last| PolicyText::object(origin(), last.to_owned())),
+            last: last.map(|last| PolicyText::object(origin(), last)),
+            relied_on: past != Past::Unknown || self.status.ever_accepted(),
         }
     }
 }
@@ -158,8 +184,28 @@ mod tests {
         assert_eq!(object.origin, Origin::Namespace { namespace: "shop".into(), name: "web".into() });
         assert_eq!((object.generation, object.text.as_deref()), (3, Ok("permit")));
         assert_eq!(object.status.conditions[0].status, "True");
-        assert_eq!(object.offer(None).last, Some(PolicyText::object(object.origin.clone(), "old".into())));
-        assert_eq!(object.offer(Some("mine")).last, Some(PolicyText::object(object.origin.clone(), "mine".into())));
+        let last = |past| object.offer(past).last;
+        assert_eq!(last(Past::Unknown), Some(PolicyText::object(object.origin.clone(), "old")));
+        assert_eq!(last(Past::InForce("mine")), Some(PolicyText::object(object.origin.clone(), "mine")));
+    }
+
+    #[test]
+    fn what_was_ever_in_force_is_relied_on_and_nothing_else_is() {
+        let value = |status: Value| json!({"metadata": {"name": "a"}, "spec": {"cedar": "permit ("}, "status": status});
+        let relied_on =
+            |past: Past<'_>, status: Value| read(Kind::Cluster, value(status)).unwrap().offer(past).relied_on;
+        let condition = |kind: &str, status: &str| {
+            json!({"conditions": [{"type": kind, "status": status, "reason": "Syntax", "message": "m",
+                                   "lastTransitionTime": "2026-11-23T10:00:00Z"}]})
+        };
+        assert!(!relied_on(Past::Unknown, json!({})));
+        assert!(!relied_on(Past::Unknown, condition("Accepted", "False")));
+        assert!(!relied_on(Past::Unknown, condition("Ready", "True")));
+        // Its text is lost, but there was one.
+        assert!(relied_on(Past::Unknown, condition("Accepted", "True")));
+        assert!(relied_on(Past::Unknown, json!({"lastAccepted": {"generation": 1, "cedar": "x"}})));
+        assert!(relied_on(Past::InForce("x"), json!({})));
+        assert!(relied_on(Past::Lost, json!({})));
     }
 
     #[test]

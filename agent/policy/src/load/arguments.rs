@@ -15,7 +15,7 @@ use super::{Finding, Loaded, Rule, Severity};
 use crate::arguments::Named;
 
 /// Reads the arguments that `policy` names into its terms.
-pub(super) fn check(policy: &mut Loaded<'_>, findings: &mut Vec<Finding>) {
+pub(super) fn check(policy: &mut Loaded, findings: &mut Vec<Finding>) {
     let Ok(json) = policy.policy.to_json() else {
         findings.push(Finding::internal("a policy has no JSON form").of(&policy.id));
         return;

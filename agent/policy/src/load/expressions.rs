@@ -15,7 +15,7 @@ use super::{Finding, Loaded, Rule, Severity};
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
 
 /// Checks the conditions of `policy`.
-pub(super) fn check(policy: &mut Loaded<'_>, findings: &mut Vec<Finding>) {
+pub(super) fn check(policy: &mut Loaded, findings: &mut Vec<Finding>) {
     let Ok(json) = policy.policy.to_json() else {
         findings.push(Finding::internal("a policy has no JSON form").of(&policy.id));
         return;

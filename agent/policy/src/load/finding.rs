@@ -39,6 +39,8 @@ pub enum Rule {
     TooLarge,
     /// An object of the cluster that has no text to read.
     Unfit,
+    /// The objects of a namespace, or of all, are over a bound.
+    OverBound,
     /// Templates are not supported.
     Template,
     /// A name that the schema does not have.
@@ -82,7 +84,7 @@ pub enum Rule {
 /// One finding of a load.
 ///
 /// Its JSON form is what `callgate policy check --json` prints, one a line.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub struct Finding {
     /// Error or warning.
     pub severity: Severity,

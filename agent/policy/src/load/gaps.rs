@@ -1,7 +1,9 @@
 //! Rules that read well and would not hold: refused, or warned of.
 
-use callgate_model::TlsMode;
-use cedar_policy::{Effect, ResourceConstraint};
+use std::collections::HashMap;
+
+use callgate_model::{Service, TlsMode};
+use cedar_policy::{Effect, Policy, ResourceConstraint};
 
 use super::finding::FINDINGS_MAX;
 use super::ids::service_of_function;
@@ -11,18 +13,33 @@ use crate::index::Key;
 use crate::set::{principal_key, resource_key};
 
 /// Checks the policies of one text together.
-pub(super) fn check(loaded: &[Loaded<'_>], names: &Names, findings: &mut Vec<Finding>) {
+pub(super) fn check(loaded: &[Loaded], findings: &mut Vec<Finding>) {
     for policy in loaded {
         permits_everything(policy, findings);
     }
-    let unopened = |policy: &&Loaded<'_>| policy.terms.tls == Some(TlsMode::Passthrough);
-    for passthrough in loaded.iter().filter(unopened) {
-        within(passthrough, loaded, names, findings);
+    let rules: Vec<&Loaded> = loaded.iter().filter(|policy| demands(policy).is_some()).collect();
+    for passthrough in loaded.iter().filter(|policy| passes(policy)) {
+        within(passthrough, &rules, findings);
     }
 }
 
-fn permits_everything(policy: &Loaded<'_>, findings: &mut Vec<Finding>) {
-    let all = principal_key(&policy.policy.principal_constraint()).is_none()
+/// Whether TLS passes unopened by it.
+fn passes(policy: &Loaded) -> bool {
+    policy.terms.tls == Some(TlsMode::Passthrough)
+}
+
+/// What of a policy would not hold within TLS that passes unopened.
+fn demands(policy: &Loaded) -> Option<&'static str> {
+    match policy.effect {
+        _ if !policy.actions.call => None,
+        Effect::Forbid => Some("this forbid could not be enforced"),
+        Effect::Permit if !policy.terms.mask.is_empty() => Some("`@mask` could not be carried out"),
+        Effect::Permit => None,
+    }
+}
+
+fn permits_everything(policy: &Loaded, findings: &mut Vec<Finding>) {
+    let all = policy.reach.principal.is_none()
         && matches!(policy.policy.resource_constraint(), ResourceConstraint::Any)
         && !policy.policy.has_non_scope_constraint();
     if policy.effect != Effect::Permit || !all {
@@ -40,50 +57,88 @@ fn permits_everything(policy: &Loaded<'_>, findings: &mut Vec<Finding>) {
     findings.push(finding.of(&policy.id).help("name the service: `resource in Callgate::Service::\"api.example\"`"));
 }
 
-/// Checks the policies of a text against those that were taken before it.
-///
-/// Whoever came first stays: texts of an operator come before those of a namespace, and those that pass TLS through
-/// come last among their like.
-pub(crate) fn between(taken: &[Loaded<'_>], new: &[Loaded<'_>], names: &Names, findings: &mut Vec<Finding>) {
-    let unopened = |policy: &&Loaded<'_>| policy.terms.tls == Some(TlsMode::Passthrough);
-    for passthrough in new.iter().filter(unopened) {
-        for rule in taken {
-            let Some((what, overlap)) = gap(passthrough, rule, names) else { continue };
-            // Nobody loosens by a general rule what an operator has tied down.
-            let severity = match overlap {
-                Overlap::General if rule.origin.rank() == passthrough.origin.rank() => Severity::Warning,
-                _ => Severity::Error,
-            };
-            let message = format!("{what} of policy `{}` within TLS that this passes through unopened", rule.id);
-            if are_enough(findings, severity) {
-                continue;
+/// Policies of the texts that were taken, as far as those of later texts can contradict them; by namespace, since those
+/// of two never meet.
+#[derive(Default)]
+pub(crate) struct Taken<'a> {
+    passing: HashMap<Option<&'a str>, Vec<&'a Loaded>>,
+    demanding: HashMap<Option<&'a str>, Vec<&'a Loaded>>,
+}
+
+impl<'a> Taken<'a> {
+    /// Adds the policies of one text.
+    pub fn take(&mut self, new: &'a [Loaded]) {
+        for policy in new {
+            let namespace = policy.origin.namespace();
+            if passes(policy) {
+                self.passing.entry(namespace).or_default().push(policy);
             }
-            let head = passthrough.source.head();
-            let finding = passthrough.source.finding(severity, Rule::Unenforceable, head, message).of(&passthrough.id);
-            findings.push(finding.help("drop `@tls(\"passthrough\")`, or keep the two scopes apart"));
+            if demands(policy).is_some() {
+                self.demanding.entry(namespace).or_default().push(policy);
+            }
         }
     }
-    for passthrough in taken.iter().filter(unopened) {
-        for rule in new {
-            let Some((what, overlap)) = gap(passthrough, rule, names) else { continue };
-            // What an operator passes through stays so, and the rule holds elsewhere: told, and no more.
-            let severity = match overlap {
-                Overlap::Named if rule.origin.rank() == passthrough.origin.rank() => Severity::Error,
-                _ => Severity::Warning,
-            };
-            if are_enough(findings, severity) {
-                continue;
+
+    /// Checks the policies of one text against those that were taken before it.
+    ///
+    /// Whoever came first stays: texts of an operator come before those of a namespace, and those that pass TLS through
+    /// come last among their like.
+    pub fn hold_against(&self, new: &[Loaded], findings: &mut Vec<Finding>) {
+        for passthrough in new.iter().filter(|policy| passes(policy)) {
+            if are_enough(findings, Severity::Error) {
+                return;
             }
-            findings.push(unenforceable(severity, what, passthrough, rule));
+            for rule in near(&self.demanding, passthrough) {
+                let Some((what, overlap)) = gap(passthrough, rule) else { continue };
+                // Nobody loosens by a general rule what an operator has tied down.
+                let severity = match overlap {
+                    Overlap::General if rule.origin.rank() == passthrough.origin.rank() => Severity::Warning,
+                    _ => Severity::Error,
+                };
+                if are_enough(findings, severity) {
+                    continue;
+                }
+                let message = format!("{what} of policy `{}` within TLS that this passes through unopened", rule.id);
+                let source = &passthrough.source;
+                let finding = source.finding(severity, Rule::Unenforceable, source.head(), message);
+                let help = "drop `@tls(\"passthrough\")`, or keep the two scopes apart";
+                findings.push(finding.of(&passthrough.id).help(help));
+            }
+        }
+        for rule in new.iter().filter(|policy| demands(policy).is_some()) {
+            if are_enough(findings, Severity::Error) {
+                return;
+            }
+            for passthrough in near(&self.passing, rule) {
+                let Some((what, overlap)) = gap(passthrough, rule) else { continue };
+                // What an operator passes through stays so, and the rule holds elsewhere: told, and no more.
+                let severity = match overlap {
+                    Overlap::Named if rule.origin.rank() == passthrough.origin.rank() => Severity::Error,
+                    _ => Severity::Warning,
+                };
+                if are_enough(findings, severity) {
+                    continue;
+                }
+                findings.push(unenforceable(severity, what, passthrough, rule));
+            }
         }
     }
 }
 
+/// Those that `policy` can meet: everybody's, and of its own namespace.
+fn near<'m, 'a>(
+    taken: &'m HashMap<Option<&'a str>, Vec<&'a Loaded>>,
+    policy: &'m Loaded,
+) -> impl Iterator<Item = &'a Loaded> + use<'m, 'a> {
+    let own = policy.origin.namespace().and_then(|own| taken.get(&Some(own)));
+    taken.get(&None).into_iter().chain(own).flatten().copied()
+}
+
 /// Within TLS that passes unopened no call is seen, so no rule about calls can hold there.
-fn within(passthrough: &Loaded<'_>, loaded: &[Loaded<'_>], names: &Names, findings: &mut Vec<Finding>) {
-    for rule in loaded {
+fn within(passthrough: &Loaded, rules: &[&Loaded], findings: &mut Vec<Finding>) {
+    for rule in rules {
         // Both name the service: somebody wants it both ways. A general rule meets a passthrough by accident.
-        let Some((what, overlap)) = gap(passthrough, rule, names) else { continue };
+        let Some((what, overlap)) = gap(passthrough, rule) else { continue };
         let severity = if matches!(overlap, Overlap::Named) { Severity::Error } else { Severity::Warning };
         if are_enough(findings, severity) {
             continue;
@@ -98,27 +153,21 @@ fn are_enough(findings: &[Finding], severity: Severity) -> bool {
     findings.len() >= FINDINGS_MAX && (severity == Severity::Warning || is_refused())
 }
 
-fn unenforceable(severity: Severity, what: &str, passthrough: &Loaded<'_>, rule: &Loaded<'_>) -> Finding {
+fn unenforceable(severity: Severity, what: &str, passthrough: &Loaded, rule: &Loaded) -> Finding {
     let message = format!("{what} within TLS that policy `{}` passes through unopened", passthrough.id);
     let finding = rule.source.finding(severity, Rule::Unenforceable, rule.source.head(), message).of(&rule.id);
     finding.help("drop `@tls(\"passthrough\")` there, or keep the two scopes apart")
 }
 
 /// What of `rule` would not hold within the TLS of `passthrough`, and how the two meet; none where all of it does.
-fn gap(passthrough: &Loaded<'_>, rule: &Loaded<'_>, names: &Names) -> Option<(&'static str, Overlap)> {
-    let what = match rule.effect {
-        _ if !rule.actions.call => return None,
-        Effect::Forbid => "this forbid could not be enforced",
-        Effect::Permit if !rule.terms.mask.is_empty() => "`@mask` could not be carried out",
-        Effect::Permit => return None,
-    };
-    let apart = |a: Option<&str>, b: Option<&str>| a.is_some_and(|a| b.is_some_and(|b| a != b));
-    if apart(passthrough.origin.namespace(), rule.origin.namespace())
-        || !meet(&principals(passthrough), &principals(rule))
-    {
+///
+/// Asked of every pair, so what it needs of each is read beforehand.
+fn gap(passthrough: &Loaded, rule: &Loaded) -> Option<(&'static str, Overlap)> {
+    let what = demands(rule)?;
+    if !meet(&passthrough.reach.principal, &rule.reach.principal) {
         return None;
     }
-    match overlap(&services(passthrough, names), &services(rule, names)) {
+    match overlap(&passthrough.reach, &rule.reach) {
         Overlap::None => None,
         overlap => Some((what, overlap)),
     }
@@ -130,37 +179,50 @@ enum Overlap {
     General,
 }
 
-fn overlap(a: &[Key], b: &[Key]) -> Overlap {
-    if a.contains(&None) || b.contains(&None) {
-        return Overlap::General;
+/// What the scope of a policy means.
+pub(super) struct Reach {
+    principal: Key,
+    /// None: any.
+    services: Option<Vec<Target>>,
+}
+
+/// A service that a scope names.
+struct Target {
+    /// `host:port`, or `host`.
+    id: String,
+    host: String,
+}
+
+impl Reach {
+    pub fn of(policy: &Policy, names: &Names) -> Self {
+        let services = resource_key(&policy.resource_constraint()).map(|uid| {
+            let id = uid.id().unescaped();
+            if *uid.type_name() == names.function {
+                service_of_function(id).iter().map(|service| Target::of(service.to_string())).collect()
+            } else {
+                vec![Target::of(id.to_owned())]
+            }
+        });
+        Self { principal: principal_key(&policy.principal_constraint()), services }
     }
-    let host = |key: &Key| key.as_ref().map(|uid| host_of(uid.id().unescaped()));
-    let same = |a: &Key, b: &Key| {
-        let exact = |key: &Key| key.as_ref().is_some_and(|uid| host_of(uid.id().unescaped()) != uid.id().unescaped());
-        // Two ports of one host are apart; the host itself holds them all.
-        if exact(a) && exact(b) { a == b } else { host(a) == host(b) }
-    };
-    if a.iter().any(|a| b.iter().any(|b| same(a, b))) { Overlap::Named } else { Overlap::None }
 }
 
-/// `host` of `host:port`, or of `host` itself.
-fn host_of(id: &str) -> String {
-    id.parse::<callgate_model::Service>().map_or_else(|_| id.to_owned(), |service| service.host().to_owned())
-}
+impl Target {
+    fn of(id: String) -> Self {
+        let host = id.parse::<Service>().map_or_else(|_| id.clone(), |service| service.host().to_owned());
+        Self { id, host }
+    }
 
-/// The services that a policy's scope means: `[None]` for any.
-fn services(policy: &Loaded<'_>, names: &Names) -> Vec<Key> {
-    match resource_key(&policy.policy.resource_constraint()) {
-        Some(uid) if *uid.type_name() == names.function => {
-            let services = service_of_function(uid.id().unescaped());
-            services.iter().map(|service| Some(names.endpoint(service))).collect()
-        }
-        key => vec![key],
+    /// Two ports of one host are apart; the host itself holds them all.
+    fn meets(&self, other: &Self) -> bool {
+        let exact = |target: &Self| target.host != target.id;
+        if exact(self) && exact(other) { self.id == other.id } else { self.host == other.host }
     }
 }
 
-fn principals(policy: &Loaded<'_>) -> Key {
-    principal_key(&policy.policy.principal_constraint())
+fn overlap(a: &Reach, b: &Reach) -> Overlap {
+    let (Some(a), Some(b)) = (&a.services, &b.services) else { return Overlap::General };
+    if a.iter().any(|a| b.iter().any(|b| a.meets(b))) { Overlap::Named } else { Overlap::None }
 }
 
 /// Whether two principal scopes can match one workload. Group and workload may: who is in a group is not known here.

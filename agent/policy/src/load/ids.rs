@@ -11,7 +11,7 @@ use crate::entities::Names;
 const WORKLOADS: &[&str] = &["run/", "cgroup/", "unit/", "container/", "k8s/"];
 
 /// Checks every entity that `policy` names.
-pub(super) fn check(policy: &mut Loaded<'_>, names: &Names, findings: &mut Vec<Finding>) {
+pub(super) fn check(policy: &mut Loaded, names: &Names, findings: &mut Vec<Finding>) {
     for uid in policy.policy.entity_literals() {
         let id = uid.id().unescaped();
         if let Some((severity, message, help)) = wrong(&uid, id, names) {

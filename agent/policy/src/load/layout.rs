@@ -26,7 +26,7 @@ pub struct Layout {
 }
 
 /// One policy, from its first token to its `;`.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Statement {
     pub span: Range<usize>,
     /// The first token that belongs to no annotation: `permit` or `forbid`.
@@ -37,7 +37,7 @@ pub struct Statement {
 }
 
 /// Where an annotation stands: `@key`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Place {
     pub key: String,
     pub span: Range<usize>,

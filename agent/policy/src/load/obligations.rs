@@ -55,7 +55,7 @@ pub const ANNOTATIONS: &[Annotation] = &[
 const ID_MAX: usize = 128;
 
 /// Checks the annotations of `policy` and reads its obligations.
-pub(super) fn check(policy: &mut Loaded<'_>, kinds: KindLookup<'_>, findings: &mut Vec<Finding>) {
+pub(super) fn check(policy: &mut Loaded, kinds: KindLookup<'_>, findings: &mut Vec<Finding>) {
     let annotations: Vec<(String, String)> =
         policy.policy.annotations().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     for (key, value) in annotations {
@@ -70,7 +70,7 @@ pub(super) fn check(policy: &mut Loaded<'_>, kinds: KindLookup<'_>, findings: &m
 
 type Wrong = (Rule, String, String);
 
-fn check_one(policy: &mut Loaded<'_>, key: &str, value: &str, kinds: KindLookup<'_>) -> Result<(), Wrong> {
+fn check_one(policy: &mut Loaded, key: &str, value: &str, kinds: KindLookup<'_>) -> Result<(), Wrong> {
     let Some(row) = ANNOTATIONS.iter().find(|row| row.key == key) else {
         let known: Vec<&str> =
             ANNOTATIONS.iter().filter(|row| row.support != Support::Later).map(|row| row.key).collect();

@@ -24,7 +24,7 @@ pub(super) fn syntax(error: &ParseError, file: &str, text: &str, layout: &Layout
 }
 
 /// An error of the type checker.
-pub(super) fn validation(error: &ValidationError, policy: &Loaded<'_>) -> Finding {
+pub(super) fn validation(error: &ValidationError, policy: &Loaded) -> Finding {
     let message = message(error);
     let (rule, help) = match error {
         ValidationError::UnrecognizedEntityType(_) => {
@@ -43,7 +43,7 @@ pub(super) fn validation(error: &ValidationError, policy: &Loaded<'_>) -> Findin
 }
 
 /// A warning of the type checker.
-pub(super) fn warning(warning: &ValidationWarning, policy: &Loaded<'_>) -> Finding {
+pub(super) fn warning(warning: &ValidationWarning, policy: &Loaded) -> Finding {
     let (rule, severity) = match warning {
         // A permit that never matches denies, which is safe; a forbid that never matches forbids nothing, which is not.
         ValidationWarning::ImpossiblePolicy(_) | ValidationWarning::InvalidActionApplication(_) => {

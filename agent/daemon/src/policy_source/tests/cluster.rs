@@ -1,11 +1,14 @@
 //! Policies of a cluster beside those of the directory.
 
-use callgate_kubernetes::{Accepted, Status};
+use callgate_kubernetes::{Accepted, OBJECTS_MAX, Status};
 use callgate_policy::Origin;
 
 use super::*;
 
 const BROKEN: &str = "permit (";
+/// Ids of what refuses in place of policies.
+const LOST: &str = "policies of namespace a cannot be in force";
+const OVER: &str = "policies of namespace a are over their bound";
 
 fn object(namespace: &str, uid: &str, text: &str) -> PolicyObject {
     PolicyObject {
@@ -20,7 +23,7 @@ fn object(namespace: &str, uid: &str, text: &str) -> PolicyObject {
 /// The policies in force.
 fn ids(policies: &Policies) -> Vec<String> {
     let set = policies.current().load_full();
-    let all = ["a", "b", "a/web/a", "a/web/b", "b/web/a", "b/web/b", "cluster:not-known-yet/1"];
+    let all = ["a", "b", "a/web/a", "a/web/b", "b/web/a", "b/web/b", "cluster:not-known-yet/1", LOST, OVER];
     all.into_iter().filter(|id| set.place(id).is_some()).map(str::to_owned).collect()
 }
 
@@ -130,4 +133,98 @@ async fn a_kept_file_that_does_not_read_counts_as_none() {
     fs::write(state.path().join("cluster-policies.json"), "[{").unwrap();
     let (_directory, policies) = joined(state.path()).await;
     assert!(policies.awaits_cluster());
+}
+
+#[tokio::test]
+async fn what_was_in_force_elsewhere_and_is_not_known_here_closes_its_namespace_over_restarts_too() {
+    let state = tempfile::tempdir().unwrap();
+    let (_directory, policies) = joined(state.path()).await;
+    assert_eq!(next(&policies).await.refused, "");
+    let mut broken = object("a", "1", BROKEN);
+    // This agent knows a word less than the controller that accepted it.
+    broken.status.last_accepted = Some(Accepted { generation: 1, cedar: "@from_later(\"x\") permit (".into() });
+    offered(&policies, vec![broken, object("b", "2", GOOD)]).await;
+    assert_eq!(ids(&policies), ["a", "b/web/a", LOST]);
+    let refused = next(&policies).await.refused;
+    assert!(refused.starts_with(&format!("{LOST}: all calls of its workloads are refused; CallPolicy/a/web:1:")));
+    drop(policies);
+    // The API is away, and then it says no more what was accepted.
+    let (_directory, policies) = joined(state.path()).await;
+    assert_eq!(ids(&policies), ["a", "b/web/a", LOST]);
+    offered(&policies, vec![object("a", "1", BROKEN), object("b", "2", GOOD)]).await;
+    assert_eq!(ids(&policies), ["a", "b/web/a", LOST]);
+    offered(&policies, vec![object("a", "1", BETTER), object("b", "2", GOOD)]).await;
+    assert_eq!(ids(&policies), ["a", "a/web/b", "b/web/a"]);
+    // Another object under the same name is nobody's loss.
+    offered(&policies, vec![object("a", "3", BROKEN), object("b", "2", GOOD)]).await;
+    assert_eq!(ids(&policies), ["a", "b/web/a"]);
+}
+
+#[tokio::test]
+async fn a_namespace_over_its_bound_is_closed_until_it_is_within_over_restarts_too() {
+    let state = tempfile::tempdir().unwrap();
+    let (_directory, policies) = joined(state.path()).await;
+    assert_eq!(next(&policies).await.refused, "");
+    let within = vec![object("a", "1", GOOD), object("b", "2", GOOD)];
+    offered(&policies, within.clone()).await;
+    assert_eq!(ids(&policies), ["a", "a/web/a", "b/web/a"]);
+    assert_eq!(next(&policies).await.refused, "");
+    let mut over = within.clone();
+    over.extend((0..OBJECTS_MAX).map(|number| PolicyObject {
+        origin: Origin::Namespace { namespace: "a".into(), name: number.to_string() },
+        ..object("a", &number.to_string(), "// nothing")
+    }));
+    offered(&policies, over).await;
+    assert_eq!(ids(&policies), ["a", "b/web/a", OVER]);
+    let refused = next(&policies).await.refused;
+    let why = "the CallPolicies of namespace `a` are more than 256";
+    assert_eq!(refused, format!("{OVER} ({why}): all calls of its workloads are refused"));
+    drop(policies);
+    let (_directory, policies) = joined(state.path()).await;
+    assert_eq!(ids(&policies), ["a", "b/web/a", OVER]);
+    offered(&policies, within).await;
+    assert_eq!(ids(&policies), ["a", "a/web/a", "b/web/a"]);
+}
+
+#[tokio::test]
+async fn changes_that_come_fast_are_taken_together_and_the_last_is_in_force_soon() {
+    let state = tempfile::tempdir().unwrap();
+    let (_directory, policies) = joined(state.path()).await;
+    offered(&policies, vec![object("a", "1", GOOD)]).await;
+    while next(&policies).await.policies != 2 {}
+    let begun = Instant::now();
+    for number in 0..1_000 {
+        policies.offer(vec![object("a", "1", &format!("{GOOD} // {number}"))]);
+        tokio::task::yield_now().await;
+    }
+    offered(&policies, vec![object("a", "1", BETTER)]).await;
+    let took = begun.elapsed();
+    assert_eq!(ids(&policies), ["a", "a/web/b"]);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    // A set in each tenth of a second, and one that was under way.
+    let mut sets = 0;
+    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_millis(50), policies.changed()).await {
+        sets += 1;
+    }
+    assert!(sets >= 1 && sets <= 2 + took.as_millis() / 100, "{sets} sets in {took:?}");
+}
+
+#[tokio::test]
+async fn sources_count_what_the_cluster_holds() {
+    let state = tempfile::tempdir().unwrap();
+    let (directory, policies) = joined(state.path()).await;
+    let here = directory.path().canonicalize().unwrap().display().to_string();
+    assert_eq!(policies.sources(), [here.clone(), "what was known of the cluster's policies".into()]);
+    policies.offer(Vec::new());
+    assert_eq!(policies.sources()[1], "0 CallPolicies in 0 namespaces, 0 ClusterCallPolicies");
+    let cluster = PolicyObject { origin: Origin::Cluster { name: "base".into() }, ..object("", "3", GOOD) };
+    let other = PolicyObject {
+        origin: Origin::Namespace { namespace: "a".into(), name: "more".into() },
+        ..object("a", "4", BROKEN)
+    };
+    policies.offer(vec![object("a", "1", GOOD), object("b", "2", GOOD), other, cluster]);
+    assert_eq!(policies.sources(), [here, "3 CallPolicies in 2 namespaces, 1 ClusterCallPolicy".into()]);
+    policies.offer(vec![object("a", "1", GOOD)]);
+    assert_eq!(policies.sources()[1], "1 CallPolicy in 1 namespace, 0 ClusterCallPolicies");
+    assert!(Policies::none().sources().is_empty());
 }
