@@ -177,7 +177,7 @@ mod tests {
         let mut store = p12_keystore::KeyStore::new();
         store.add_entry("own", p12_keystore::KeyStoreEntry::Certificate(own));
         assert_eq!(entries(&store.writer(PASSWORD).write().unwrap()), None);
-        // A store without encryption, whose check takes 2^31 - 1 rounds: most of an hour.
+        // A store without encryption, whose check takes 2^31 - 1 rounds: minutes of a core.
         let hostile = element(
             SEQUENCE,
             &[&element(SEQUENCE, &[]), &element(OCTETS, &[b"salt"]), &[INTEGER, 4, 0x7f, 0xff, 0xff, 0xff]],
