@@ -25,7 +25,8 @@ const ALIAS: &str = "callgate";
 /// One entry: a certificate that is trusted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry<'a> {
-    /// The name that programs ask for it by, in Java's own UTF-8, which is not everybody's.
+    /// The name that programs ask for it by, in Java's own UTF-8, which is not everybody's. Unit: bytes,
+    /// at most 65,535 of them.
     pub alias: Cow<'a, [u8]>,
     /// The certificate, as DER.
     pub der: &'a [u8],

@@ -81,7 +81,7 @@ fn entry(mut bag: &[u8], n: usize) -> Option<Entry<'_>> {
 }
 
 /// A name of two bytes for each unit as Java writes it into a JKS: each unit as UTF-8 on its own, NUL in two bytes; in
-/// lower case, as aliases are. Beyond ASCII Java knows better what that is; only who asks by the name would notice.
+/// lower case, as aliases are; none if it is longer than a JKS has room for. Beyond ASCII Java knows better what that is; only who asks by the name would notice.
 fn lower(name: &[u8]) -> Option<Vec<u8>> {
     let (units, []) = name.as_chunks::<2>() else { return None };
     let mut all = Vec::new();
@@ -93,7 +93,7 @@ fn lower(name: &[u8]) -> Option<Vec<u8>> {
             unit => all.extend([0xe0 | high >> 4, 0x80 | (unit >> 6 & 0x3f) as u8, 0x80 | low & 0x3f]),
         }
     }
-    Some(all)
+    (all.len() <= usize::from(u16::MAX)).then_some(all)
 }
 
 /// The content of the one element that `whole` is.
@@ -193,6 +193,8 @@ mod tests {
         let units: Vec<u8> = "Aé€😀\0".encode_utf16().flat_map(u16::to_be_bytes).collect();
         assert_eq!(lower(&units).unwrap(), b"a\xc3\xa9\xe2\x82\xac\xed\xa0\xbd\xed\xb8\x80\xc0\x80");
         assert_eq!(lower(b"odd"), None);
+        assert_eq!(lower(&[0x20; 2 * 21_845]).map(|name| name.len()), Some(65_535));
+        assert_eq!(lower(&[0x20; 2 * 21_846]), None);
     }
 
     #[test]
