@@ -13,8 +13,8 @@ static CA: LazyLock<Ca> = LazyLock::new(|| Ca::of_pem(OURS).expect("a certificat
 /// What a JKS begins with, and how long the digest at its end is.
 const MAGIC: [u8; 8] = [0xfe, 0xed, 0xfe, 0xed, 0, 0, 0, 2];
 const DIGEST: usize = 20;
-/// What stands before each certificate in a PKCS#12: x509Certificate, 1.2.840.113549.1.9.22.1, and a tag.
-const BEFORE: &[u8] = b"\x06\x0a\x2a\x86\x48\x86\xf7\x0d\x01\x09\x16\x01\xa0";
+/// What stands before each certificate in a PKCS#12: x509Certificate, 1.2.840.113549.1.9.22.1.
+const MARK: &[u8] = b"\x06\x0a\x2a\x86\x48\x86\xf7\x0d\x01\x09\x16\x01";
 /// Tags and contents of the elements around the bags of a PKCS#12: pkcs7-data, 1.2.840.113549.1.7.1, and version 3.
 const DATA: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01";
 const VERSION: &[u8] = b"\x02\x01\x03";
@@ -64,21 +64,41 @@ fn listed(data: &[u8]) -> Vec<&[u8]> {
     all
 }
 
-/// The certificates of a PKCS#12, by what stands before each. Where names are full of such bytes this would find more.
+/// The certificates of a PKCS#12 that was read, by another reading: what the first mark in each bag stands before.
 fn found(data: &[u8]) -> Vec<&[u8]> {
-    let at = |start: usize| (data[start..].starts_with(BEFORE)).then_some(start + BEFORE.len());
-    let content = |start: usize| -> (usize, usize) {
-        let first = usize::from(data[start]);
-        let digits = first.saturating_sub(0x80);
-        let length = data[start + 1..=start + digits].iter().fold(0, |sum, one| sum << 8 | usize::from(*one));
-        (start + 1 + digits, if digits == 0 { first } else { length })
-    };
-    let certificate = |start: usize| {
-        let (octets, _) = content(start);
-        let (start, length) = content(octets + 1);
-        &data[start..start + length]
-    };
-    (0..data.len()).filter_map(at).map(certificate).collect()
+    let (pfx, _) = open(data);
+    let (_version, safes) = open(pfx);
+    let bags = items(contents(open(safes).0)).into_iter().flat_map(|info| items(contents(info)));
+    bags.map(|bag| {
+        let at = bag.windows(MARK.len()).position(|window| window == MARK).expect("a certificate");
+        open(open(&bag[at + MARK.len()..]).0).0
+    })
+    .collect()
+}
+
+/// What is in the sequence that a ContentInfo wraps.
+fn contents(info: &[u8]) -> &[u8] {
+    let (_oid, explicit) = open(info);
+    open(open(open(explicit).0).0).0
+}
+
+/// The contents of all elements of a list.
+fn items(mut list: &[u8]) -> Vec<&[u8]> {
+    let mut all = Vec::new();
+    while !list.is_empty() {
+        let (content, rest) = open(list);
+        all.push(content);
+        list = rest;
+    }
+    all
+}
+
+/// The content of the first element, and what is behind it.
+fn open(data: &[u8]) -> (&[u8], &[u8]) {
+    let first = usize::from(data[1]);
+    let digits = first.saturating_sub(0x80);
+    let length = data[2..2 + digits].iter().fold(0, |sum, one| sum << 8 | usize::from(*one));
+    data[2 + digits..].split_at(if digits == 0 { first } else { length })
 }
 
 /// A JKS whose digest fits, as the JDK makes it.
