@@ -14,6 +14,8 @@ use crate::{Ca, java};
 /// Most entries of a directory of certificates, and bytes in it. Source: ours; Debian's has 290 and 450 KiB.
 const ENTRIES_MAX: usize = 4_096;
 const BYTES_MAX: usize = 16 << 20;
+/// Most bytes that are read in one container. Source: ours; all CA files of an image with Java and Python have 2 MiB.
+const READ_MAX: u64 = 64 << 20;
 /// Most bytes in all copies of one container. Source: ours; all stores of an image with Java and Python have 1 MiB.
 const TOTAL_MAX: usize = 8 << 20;
 /// Most entries of a directory that is searched for a name, and most paths that a search leads to.
@@ -38,13 +40,15 @@ pub(crate) struct Looked {
     pub already: Vec<String>,
     /// Bytes of all amendments.
     bytes: usize,
+    /// Bytes that may still be read: a workload may have any number of files that are looked at in vain.
+    unread: u64,
     /// Mount, device and inode of what was looked at: two paths may lead to one file.
     seen: BTreeSet<(u64, u64, u64)>,
 }
 
 /// Looks at everything below `root`.
 pub(crate) fn look(root: &Root, ca: &Ca) -> Looked {
-    let mut looked = Looked::default();
+    let mut looked = Looked { unread: READ_MAX, ..Looked::default() };
     for (path, kind) in SYSTEM {
         looked.at(root, path, *kind, Links::Follow, ca);
     }
@@ -64,7 +68,7 @@ impl Looked {
         }
         let made = match kind {
             Kind::Hashed => self.hashed(&target, ca),
-            Kind::Pem | Kind::Java => file(&target, kind, ca),
+            Kind::Pem | Kind::Java => file(&target, kind, ca, &mut self.unread),
         };
         match made {
             Some(Made::Amended) => self.already.push(path.to_owned()),
@@ -90,7 +94,7 @@ impl Looked {
                 FileType::RegularFile => {
                     let entry = target.entry(text)?;
                     seen.insert(entry.id);
-                    match certificates(&entry, ca)? {
+                    match certificates(&entry, ca, &mut self.unread)? {
                         Made::Amended => return Some(Made::Amended),
                         Made::Amend(node) => node,
                     }
@@ -100,7 +104,7 @@ impl Looked {
                     let only = java.names(1)?;
                     let cacerts = java.entry(only.first()?.0.to_str().filter(|name| *name == "cacerts")?)?;
                     seen.insert(cacerts.id);
-                    let Made::Amend(store) = file(&cacerts, Kind::Java, ca)? else { return None };
+                    let Made::Amend(store) = file(&cacerts, Kind::Java, ca, &mut self.unread)? else { return None };
                     Node::Directory(vec![("cacerts".into(), store)])
                 }
                 _ => return None,
@@ -130,8 +134,8 @@ enum Made {
     Amend(Node),
 }
 
-fn file(target: &Target, kind: Kind, ca: &Ca) -> Option<Made> {
-    let content = target.read()?;
+fn file(target: &Target, kind: Kind, ca: &Ca, unread: &mut u64) -> Option<Made> {
+    let content = target.read(unread)?;
     let bundle = if kind == Kind::Java { java::amend(&content.bytes, ca) } else { pem::amend(&content.bytes, ca) };
     match bundle {
         Bundle::Amended => Some(Made::Amended),
@@ -141,8 +145,8 @@ fn file(target: &Target, kind: Kind, ca: &Ca) -> Option<Made> {
 }
 
 /// A file in a directory of certificates: one certificate as it is, or a bundle with ours.
-fn certificates(target: &Target, ca: &Ca) -> Option<Made> {
-    let content = target.read()?;
+fn certificates(target: &Target, ca: &Ca, unread: &mut u64) -> Option<Made> {
+    let content = target.read(unread)?;
     let own = pem::certificates(&content.bytes)?;
     if own.contains(ca.der()) {
         return Some(Made::Amended);
@@ -256,6 +260,22 @@ mod tests {
         symlink("/home/me/clients.pem", link).unwrap();
         symlink("/usr/local", container.at("venv")).unwrap();
         assert_eq!(container.look(&ca), ["/usr/local/lib/python3.12/site-packages/certifi/cacert.pem"]);
+    }
+
+    #[test]
+    fn no_more_is_read_than_ca_files_have_together() {
+        let (ca, container) = (made("ours"), Container::new());
+        let small = format!("{}{}", made("a").pem(), "#".repeat(crate::root::FILE_MAX as usize - 4096));
+        // Each is a bundle, and small as a copy.
+        for n in 0..20 {
+            container.put(&format!("etc/ssl/certs/{n}.pem"), &small);
+        }
+        assert_eq!(container.look(&ca), [""; 0]);
+        container.put("etc/ssl/certs/ca-certificates.crt", made("a").pem());
+        for n in 16..20 {
+            fs::remove_file(container.at(&format!("etc/ssl/certs/{n}.pem"))).unwrap();
+        }
+        assert_eq!(container.look(&ca), ["/etc/ssl/certs"]);
     }
 
     #[test]

@@ -28,11 +28,15 @@ impl Ca {
         Ok(Self { pem: pem::text([&der]), link, der })
     }
 
-    pub(crate) fn der(&self) -> &CertificateDer<'static> {
+    /// The certificate, as DER.
+    #[must_use]
+    pub fn der(&self) -> &CertificateDer<'static> {
         &self.der
     }
 
-    pub(crate) fn pem(&self) -> &str {
+    /// The same as PEM.
+    #[must_use]
+    pub fn pem(&self) -> &str {
         &self.pem
     }
 

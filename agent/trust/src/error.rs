@@ -33,6 +33,9 @@ pub enum TrustError {
          mounted there"
     )]
     OwnNamespace(u32),
+    /// It was no longer wanted when it was done, and is undone.
+    #[error("it is no longer asked for")]
+    Unwanted,
     /// A step in the workload's namespace failed.
     #[error("cannot {what}")]
     Mount {

@@ -1,140 +1,72 @@
 //! Java's trust stores: JKS or PKCS#12 in, JKS with our CA out.
 //!
 //! JKS, although it is old: without a password, which is how the JDK opens its own `cacerts`, every release reads it, and
-//! since release 8 whatever type the store is said to have.
+//! since release 8 whatever type the store is said to have. What programs see of a store is kept whole: one that holds
+//! anything but trusted certificates, or is under a password that is not the JDK's own, is left as it is.
+//!
+//! Takes time and memory in proportion to the content, whatever numbers stand in it.
 
-use aws_lc_rs::digest;
+mod jks;
+mod pkcs12;
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::Ca;
 use crate::pem::Bundle;
-use crate::variables::PASSWORD;
 
-/// Marks a JKS. Source: the JDK's JavaKeyStore, magic and version.
-const MAGIC: [u8; 8] = [0xfe, 0xed, 0xfe, 0xed, 0, 0, 0, 2];
-/// Tag of a trusted certificate.
-const TRUSTED: u32 = 2;
 /// Most entries. Source: ours; the JDK's own store has about 150.
-const ENTRIES_MAX: u32 = 10_000;
-/// Length of the digest at the end. Unit: bytes.
-const DIGEST: usize = 20;
-/// Deepest element of DER that is looked into. Source: a certificate in a PKCS#12 lies 14 deep.
-const DEPTH_MAX: usize = 16;
-/// Tags of DER.
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-const OCTETS: u8 = 0x04;
-const EXPLICIT: u8 = 0xa0;
+const ENTRIES_MAX: usize = 10_000;
+/// What our entry is called, unless another one is.
+const ALIAS: &str = "callgate";
+
+/// One entry: a certificate that is trusted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry<'a> {
+    /// The name that programs ask for it by, in Java's own UTF-8, which is not everybody's. Unit: bytes,
+    /// at most 65,535 of them.
+    pub alias: Cow<'a, [u8]>,
+    /// The certificate, as DER.
+    pub der: &'a [u8],
+}
 
 /// The store `content` with our CA.
-pub(crate) fn amend(content: &[u8], ca: &Ca) -> Bundle {
-    let own = if content.starts_with(&MAGIC) { jks(content) } else { pkcs12(content) };
-    let Some(own) = own.filter(|own| !own.is_empty()) else { return Bundle::Other };
-    if own.iter().any(|(_, der)| der.as_slice() == ca.der().as_ref()) {
+#[must_use]
+pub fn amend(content: &[u8], ca: &Ca) -> Bundle {
+    let Some(own) = entries(content) else { return Bundle::Other };
+    if own.iter().any(|entry| entry.der == ca.der().as_ref()) {
         return Bundle::Amended;
     }
-    let ours = ("callgate".to_owned(), ca.der().to_vec());
-    written(std::iter::once(ours).chain(own).collect()).map_or(Bundle::Other, Bundle::Amend)
+    let alias = Cow::Owned(free_alias(&own).into_bytes());
+    let ours = Entry { alias, der: ca.der().as_ref() };
+    jks::written(std::iter::once(ours).chain(own)).map_or(Bundle::Other, Bundle::Amend)
 }
 
-/// Alias and certificate of each entry; none if anything else is in it.
-fn jks(content: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
-    let end = content.len().checked_sub(DIGEST)?;
-    let mut rest = content.get(MAGIC.len()..end)?;
-    let count = number(&mut rest)?;
-    if count > ENTRIES_MAX {
-        return None;
+/// All that the store `content` holds; none if it is no store, or not of trusted certificates alone, or has none at all.
+#[must_use]
+pub fn entries(content: &[u8]) -> Option<Vec<Entry<'_>>> {
+    let all = if content.starts_with(&jks::MAGIC) { jks::entries(content) } else { pkcs12::entries(content) };
+    all.filter(|all| !all.is_empty())
+}
+
+/// An alias that none of `own` has: of two entries of one alias Java keeps the last.
+fn free_alias(own: &[Entry<'_>]) -> String {
+    let taken: BTreeSet<Vec<u8>> = own.iter().map(|entry| entry.alias.to_ascii_lowercase()).collect();
+    let mut alias = ALIAS.to_owned();
+    let mut n = 1;
+    while taken.contains(alias.as_bytes()) {
+        n += 1;
+        alias = format!("{ALIAS}-{n}");
     }
-    let mut all = Vec::new();
-    for _ in 0..count {
-        if number(&mut rest)? != TRUSTED {
-            return None;
-        }
-        let alias = String::from_utf8(text(&mut rest)?.to_vec()).ok()?;
-        let _made = bytes(&mut rest, 8)?;
-        if text(&mut rest)? != b"X.509" {
-            return None;
-        }
-        let length = usize::try_from(number(&mut rest)?).ok()?;
-        all.push((alias, certificate(bytes(&mut rest, length)?)?));
-    }
-    rest.is_empty().then_some(all)
-}
-
-/// The certificates of a PKCS#12 without a password, as JDKs have it since release 18. An encrypted one is not read: how
-/// long that takes is the file's to say.
-fn pkcs12(content: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
-    let mut found = Vec::new();
-    descend(content, 0, &mut found)?;
-    Some(found.into_iter().enumerate().map(|(n, der)| (format!("own-{n}"), der)).collect())
-}
-
-/// Certificates among the elements `rest`, however deep.
-fn descend(mut rest: &[u8], depth: usize, found: &mut Vec<Vec<u8>>) -> Option<()> {
-    while !rest.is_empty() {
-        let whole = rest;
-        let (tag, inner) = element(&mut rest)?;
-        let own = whole.get(..whole.len() - rest.len())?;
-        match tag {
-            SEQUENCE if let Some(der) = certificate(own) => found.push(der),
-            SEQUENCE | SET | EXPLICIT if depth < DEPTH_MAX => descend(inner, depth + 1, found)?,
-            // Contents are wrapped; what is not DER is something else.
-            OCTETS if depth < DEPTH_MAX && inner.first() == Some(&SEQUENCE) => {
-                let before = found.len();
-                if descend(inner, depth + 1, found).is_none() {
-                    found.truncate(before);
-                }
-            }
-            _ => {}
-        }
-        if found.len() > ENTRIES_MAX as usize {
-            return None;
-        }
-    }
-    Some(())
-}
-
-/// Tag and content of the element at the beginning of `rest`, which is moved behind it.
-fn element<'a>(rest: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
-    let tag = *bytes(rest, 1)?.first()?;
-    let length = match *bytes(rest, 1)?.first()? {
-        short @ 0..=0x7f => usize::from(short),
-        long @ 0x81..=0x84 => {
-            let digits = bytes(rest, usize::from(long - 0x80))?;
-            digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit))
-        }
-        _ => return None,
-    };
-    Some((tag, bytes(rest, length)?))
+    alias
 }
 
 /// Only what is one: no other bytes are carried over.
-fn certificate(der: &[u8]) -> Option<Vec<u8>> {
+fn certificate(der: &[u8]) -> Option<&[u8]> {
     let (rest, _) = X509Certificate::from_der(der).ok()?;
-    rest.is_empty().then(|| der.to_vec())
-}
-
-fn written(entries: Vec<(String, Vec<u8>)>) -> Option<Vec<u8>> {
-    let mut all = MAGIC.to_vec();
-    all.extend(u32::try_from(entries.len()).ok()?.to_be_bytes());
-    for (alias, der) in entries {
-        all.extend(TRUSTED.to_be_bytes());
-        all.extend(u16::try_from(alias.len()).ok()?.to_be_bytes());
-        all.extend(alias.as_bytes());
-        // When it was made: unknown, and asked by nobody.
-        all.extend([0; 8]);
-        all.extend([0, 5]);
-        all.extend(b"X.509");
-        all.extend(u32::try_from(der.len()).ok()?.to_be_bytes());
-        all.extend(der);
-    }
-    // Over the password in UTF-16, a text that tells of its author's age, and the content.
-    let mut digest = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
-    PASSWORD.encode_utf16().for_each(|unit| digest.update(&unit.to_be_bytes()));
-    digest.update(b"Mighty Aphrodite");
-    digest.update(&all);
-    all.extend(digest.finish().as_ref());
-    Some(all)
+    rest.is_empty().then_some(der)
 }
 
 fn bytes<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
@@ -143,58 +75,53 @@ fn bytes<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     Some(taken)
 }
 
-fn number(rest: &mut &[u8]) -> Option<u32> {
-    Some(u32::from_be_bytes(*bytes(rest, 4)?.first_chunk()?))
-}
-
-fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = u16::from_be_bytes(*bytes(rest, 2)?.first_chunk()?);
-    bytes(rest, usize::from(length))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ca::tests::made;
 
     fn store(names: &[&str]) -> Vec<u8> {
-        written(names.iter().map(|name| ((*name).to_owned(), made(name).der().to_vec())).collect()).unwrap()
+        let all: Vec<(&str, Ca)> = names.iter().map(|name| (*name, made(name))).collect();
+        let entry = |(name, ca): &'_ (&str, Ca)| (name.as_bytes().to_vec(), ca.der().to_vec());
+        let all: Vec<_> = all.iter().map(entry).collect();
+        jks::written(all.iter().map(|(alias, der)| Entry { alias: alias.into(), der })).unwrap()
+    }
+
+    fn aliases(store: &[u8]) -> Vec<String> {
+        let all = entries(store).unwrap();
+        all.iter().map(|entry| String::from_utf8(entry.alias.to_vec()).unwrap()).collect()
+    }
+
+    fn amended(store: &[u8], ours: &Ca) -> Vec<u8> {
+        let Bundle::Amend(amended) = amend(store, ours) else { panic!("not amended") };
+        let (before, after) = (entries(store).unwrap(), entries(&amended).unwrap());
+        assert_eq!((after[0].der, &after[1..]), (ours.der().as_ref(), &before[..]));
+        assert_eq!(amend(&amended, ours), Bundle::Amended);
+        amended
     }
 
     #[test]
     fn what_a_store_holds_stays_and_ours_comes_first() {
-        let ours = made("ours");
-        let Bundle::Amend(amended) = amend(&store(&["a", "b"]), &ours) else { panic!("not amended") };
-        let aliases: Vec<String> = jks(&amended).unwrap().into_iter().map(|(alias, _)| alias).collect();
-        assert_eq!(aliases, ["callgate", "a", "b"]);
-        assert_eq!(amend(&amended, &ours), Bundle::Amended);
+        assert_eq!(aliases(&amended(&store(&["a", "b"]), &made("ours"))), ["callgate", "a", "b"]);
+    }
+
+    #[test]
+    fn no_entry_of_the_store_takes_the_place_of_ours() {
+        let store = store(&["Callgate", "callgate-2", "callgate-4"]);
+        assert_eq!(aliases(&amended(&store, &made("ours")))[0], "callgate-3");
     }
 
     #[test]
     fn a_store_of_pkcs12_without_a_password_is_read() {
         // Made by `keytool` of JDK 25 with certProtectionAlgorithm and macAlgorithm NONE.
         let store = include_bytes!("../testdata/passwordless.p12");
-        let Bundle::Amend(amended) = amend(store, &made("ours")) else { panic!("not amended") };
-        assert_eq!(jks(&amended).unwrap().len(), 2);
+        assert_eq!(aliases(&amended(store, &made("ours"))), ["callgate", "own"]);
         for end in 0..store.len() {
             assert_eq!(amend(&store[..end], &made("ours")), Bundle::Other, "{end}");
         }
-    }
-
-    #[test]
-    fn a_store_of_pkcs12_with_one_is_left_alone() {
-        let own = p12_keystore::Certificate::from_der(made("own").der()).unwrap();
-        let mut store = p12_keystore::KeyStore::new();
-        store.add_entry("own", p12_keystore::KeyStoreEntry::Certificate(own));
-        assert_eq!(amend(&store.writer(PASSWORD).write().unwrap(), &made("ours")), Bundle::Other);
-        // Deeper than any store.
-        let mut deep = Vec::new();
-        for _ in 0..40 {
-            let mut outer = vec![SEQUENCE, u8::try_from(deep.len()).unwrap()];
-            outer.append(&mut deep);
-            deep = outer;
-        }
-        assert_eq!(amend(&deep, &made("ours")), Bundle::Other);
+        // By JDK 17; aliases of Java are in lower case.
+        let two = amended(include_bytes!("../testdata/two.p12"), &made("ours"));
+        assert_eq!(aliases(&two), ["callgate", "old a", "old b"]);
     }
 
     #[test]
@@ -204,13 +131,9 @@ mod tests {
         for end in 0..whole.len() {
             assert_eq!(amend(&whole[..end], &ours), Bundle::Other, "{end}");
         }
-        let mut many = whole.clone();
-        many[8..12].copy_from_slice(&u32::MAX.to_be_bytes());
-        let mut key = whole.clone();
-        key[12..16].copy_from_slice(&1u32.to_be_bytes());
         let mut more = whole.clone();
         more.extend([0; 4]);
-        for unfit in [many, key, more, b"not a store".to_vec(), Vec::new()] {
+        for unfit in [more, store(&[]), b"not a store".to_vec(), Vec::new()] {
             assert_eq!(amend(&unfit, &ours), Bundle::Other);
         }
     }

@@ -5,20 +5,21 @@
 //!   taken away again. What is amended is in one table, `places`.
 //!
 //! What is in a container is hostile: paths are resolved within its root, nothing but certificates is copied out of a
-//! file, and whatever is shared with the host is left alone. Knows neither policies nor cgroups nor Kubernetes.
+//! file, and whatever is shared with the host is left alone. Its readers of such bytes, [`pem`], [`java`] and [`table`],
+//! are public for the fuzz targets. Knows neither policies nor cgroups nor Kubernetes.
 
 mod amend;
 mod ca;
 mod error;
 mod files;
-mod java;
+pub mod java;
 mod mount;
-mod pem;
+pub mod pem;
 mod places;
 mod probe;
 mod root;
 mod space;
-mod table;
+pub mod table;
 mod tree;
 pub mod variables;
 

@@ -3,7 +3,7 @@
 //! The content lies in a file system of its own in memory, made in a namespace that lives only meanwhile, then read-only
 //! for everybody. What is moved into the workload's namespace was cut off from everything before.
 
-use std::io::Read as _;
+use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -23,18 +23,22 @@ use crate::tree::Node;
 /// Size of the file system. Source: twice what `amend` makes at most, which is not taken before it is written.
 const OPTIONS: &std::ffi::CStr = c"mode=0755,size=16m,nr_inodes=16384";
 
-/// Longest table of mounts that is read. Unit: bytes. Source: 100,000 mounts, which the kernel allows, of 80 each.
-pub(crate) const TABLE_MAX: u64 = 8 << 20;
-
 /// Why something was not mounted.
 pub(crate) const SHARED: &str = "mounts there would be seen outside of the container";
 pub(crate) const UNREACHABLE: &str = "it is in no mount of the container's namespace";
+pub(crate) const UNWANTED: &str = "it is no longer asked for";
 
 /// What became of one amendment.
 pub(crate) type Outcome = Result<(), &'static str>;
 
-/// Mounts every amendment in the namespace `space`; `scratch` is a directory of ours, of which nobody sees a change.
-pub(crate) fn over(space: BorrowedFd<'_>, scratch: &Path, all: &[Amendment]) -> Result<Vec<Outcome>, TrustError> {
+/// Mounts every amendment in the namespace `space`, as long as they are `wanted`; `scratch` is a directory of ours, of
+/// which nobody sees a change.
+pub(crate) fn over(
+    space: BorrowedFd<'_>,
+    scratch: &Path,
+    all: &[Amendment],
+    wanted: &(dyn Fn() -> bool + Sync),
+) -> Result<Vec<Outcome>, TrustError> {
     on_own_thread(|| {
         let proc = own_proc()?;
         let trees = detached(scratch, all.iter().map(|one| &one.node))?;
@@ -45,6 +49,7 @@ pub(crate) fn over(space: BorrowedFd<'_>, scratch: &Path, all: &[Amendment]) -> 
             match mounts.iter().find(|mount| mount.id == one.target.id.0) {
                 None => Ok(Err(UNREACHABLE)),
                 Some(mount) if mount.shared => Ok(Err(SHARED)),
+                Some(_) if !wanted() => Ok(Err(UNWANTED)),
                 Some(_) => attach(tree, &one.target.descriptor).map(Ok),
             }
         };
@@ -138,12 +143,7 @@ fn own_proc() -> Result<OwnedFd, TrustError> {
 fn mounts(proc: &OwnedFd) -> Result<Vec<Mount>, TrustError> {
     let table = openat(proc.as_fd(), "thread-self/mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(TrustError::mount("open the mount table"))?;
-    let mut bytes = Vec::new();
-    std::fs::File::from(table)
-        .take(TABLE_MAX)
-        .read_to_end(&mut bytes)
-        .map_err(|source| TrustError::Mount { what: "read the mount table", source })?;
-    Ok(table::parse(&String::from_utf8_lossy(&bytes)))
+    table::read(File::from(table)).map_err(|source| TrustError::Mount { what: "read the mount table", source })
 }
 
 fn failed(what: &'static str) -> impl FnOnce(nix::errno::Errno) -> TrustError {

@@ -8,9 +8,12 @@ use rustls_pki_types::pem::{PemObject as _, SectionKind};
 
 use crate::Ca;
 
+/// How a section begins.
+const BEGIN: &[u8] = b"-----BEGIN ";
+
 /// What a file is for us.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Bundle {
+pub enum Bundle {
     /// It has our CA already.
     Amended,
     /// The new content.
@@ -20,7 +23,8 @@ pub(crate) enum Bundle {
 }
 
 /// Our CA, then the certificates of `content`.
-pub(crate) fn amend(content: &[u8], ca: &Ca) -> Bundle {
+#[must_use]
+pub fn amend(content: &[u8], ca: &Ca) -> Bundle {
     let Some(own) = certificates(content) else { return Bundle::Other };
     if own.contains(ca.der()) {
         return Bundle::Amended;
@@ -29,9 +33,11 @@ pub(crate) fn amend(content: &[u8], ca: &Ca) -> Bundle {
 }
 
 /// The certificates of a file that holds nothing else, but for text between them; none if there is no certificate.
-pub(crate) fn certificates(content: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
-    // Each section is a certificate: OpenSSL's "TRUSTED CERTIFICATE", a key or a list of revocations would be lost.
-    let begins = content.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"-----BEGIN ")).count();
+#[must_use]
+pub fn certificates(content: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    // Each section is a certificate: OpenSSL's "TRUSTED CERTIFICATE", a key or a list of revocations would be lost, and
+    // so would one that begins within a line, which some readers find and others do not.
+    let begins = content.windows(BEGIN.len()).filter(|window| *window == BEGIN).count();
     let sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(content);
     let all: Option<Vec<_>> = sections
         .map(|section| match section {
@@ -80,6 +86,8 @@ mod tests {
             format!("{own}{trusted}"),
             format!("{own}-----BEGIN CERTIFICATE-----\nAA"),
             format!("{own}-----BEGIN ODD-----\nAAAA\n-----END ODD-----\n"),
+            format!("{own} {own}"),
+            format!("\u{feff}{own}{own}"),
         ] {
             assert_eq!(amend(other.as_bytes(), &ours), Bundle::Other, "{other}");
         }

@@ -38,6 +38,8 @@ pub(crate) struct Target {
     /// Mount, device and inode.
     pub id: (u64, u64, u64),
     kind: FileType,
+    /// As its file system last said. Unit: bytes.
+    size: u64,
 }
 
 /// The content of a file.
@@ -68,26 +70,32 @@ impl Root {
 
 impl Target {
     pub(crate) fn of(descriptor: OwnedFd) -> io::Result<Self> {
-        let told = statx(&descriptor, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)?;
+        // What the kernel knows already: whoever serves the file system need not answer.
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let told = statx(&descriptor, "", flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)?;
         let device = u64::from(told.stx_dev_major) << 32 | u64::from(told.stx_dev_minor);
         let kind = FileType::from_raw_mode(u32::from(told.stx_mode));
-        Ok(Self { descriptor, id: (told.stx_mnt_id, device, told.stx_ino), kind })
+        Ok(Self { descriptor, id: (told.stx_mnt_id, device, told.stx_ino), kind, size: told.stx_size })
     }
 
     pub(crate) fn is_directory(&self) -> bool {
         self.kind == FileType::Directory
     }
 
-    /// The content of a regular file of at most [`FILE_MAX`] bytes; none of anything else.
-    pub(crate) fn read(&self) -> Option<Content> {
-        // A pipe or a device is never opened.
-        if self.kind != FileType::RegularFile {
+    /// The content of a regular file of at most [`FILE_MAX`] bytes; none of anything else. `left` is how many bytes may
+    /// still be read, and becomes less by those that were.
+    pub(crate) fn read(&self, left: &mut u64) -> Option<Content> {
+        let max = FILE_MAX.min(*left);
+        // A pipe or a device is never opened; nor a file of the kernel's (proc, cgroup, tracing), which says 0: to read
+        // one may take something away from the host, as the log of the kernel, or change it.
+        if self.kind != FileType::RegularFile || self.size == 0 || self.size > max {
             return None;
         }
         let file = self.reopen(OFlags::RDONLY | OFlags::NONBLOCK).ok()?;
         let mut bytes = Vec::new();
-        File::from(file.try_clone().ok()?).take(FILE_MAX + 1).read_to_end(&mut bytes).ok()?;
-        if bytes.len() as u64 > FILE_MAX {
+        let read = File::from(file.try_clone().ok()?).take(max + 1).read_to_end(&mut bytes);
+        *left = left.saturating_sub(bytes.len() as u64);
+        if read.is_err() || bytes.len() as u64 > max {
             return None;
         }
         let mut label = vec![0; LABEL_MAX];
@@ -112,7 +120,8 @@ impl Target {
             if name == b"." || name == b".." {
                 continue;
             }
-            if all.len() == max {
+            // A path would be resolved outside of the container; kernels before 5.4 take one from who serves a file system.
+            if all.len() == max || name.is_empty() || name.contains(&b'/') {
                 return None;
             }
             all.push((OsString::from_vec(name.to_vec()), entry.file_type()));
@@ -169,7 +178,7 @@ mod tests {
         symlink(format!("/proc/{}/root/etc/passwd", std::process::id()), at("magic")).unwrap();
         symlink("loop", at("loop")).unwrap();
         let root = root(inside.path());
-        let read = |path: &str, links| root.find(path, links)?.read().map(|content| content.bytes);
+        let read = |path: &str, links| root.find(path, links)?.read(&mut { FILE_MAX }).map(|content| content.bytes);
         assert_eq!(read("/absolute", Links::Follow).unwrap(), b"in");
         assert_eq!(read("/etc/../../../etc/real", Links::Follow).unwrap(), b"in");
         assert!(root.find("/absolute", Links::Refuse).is_none());
@@ -189,10 +198,24 @@ mod tests {
         symlink("/dev/zero", at("device")).unwrap();
         let root = root(inside.path());
         for path in ["/pipe", "/huge", "/socket", "/device", "/"] {
-            assert!(root.find(path, Links::Follow).is_none_or(|target| target.read().is_none()), "{path}");
+            assert!(
+                root.find(path, Links::Follow).is_none_or(|target| target.read(&mut { FILE_MAX }).is_none()),
+                "{path}"
+            );
         }
-        assert_eq!(root.find("/full", Links::Follow).unwrap().read().unwrap().bytes.len() as u64, FILE_MAX);
+        let full = root.find("/full", Links::Follow).unwrap();
+        let mut left = FILE_MAX + 1;
+        assert_eq!((full.read(&mut left).unwrap().bytes.len() as u64, left), (FILE_MAX, 1));
+        assert!(full.read(&mut left).is_none() && left == 1, "no more may be read than is left");
         assert!(root.find("/", Links::Follow).unwrap().names(4).is_none());
         assert_eq!(root.find("/", Links::Follow).unwrap().names(5).unwrap().len(), 5);
+    }
+
+    #[test]
+    fn files_of_the_kernel_are_not_opened() {
+        let proc = root(std::path::Path::new("/proc"));
+        let target = proc.find("/version", Links::Follow).unwrap();
+        assert!(fs::read("/proc/version").unwrap().len() > 10 && target.kind == FileType::RegularFile);
+        assert!(target.read(&mut { FILE_MAX }).is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! The mount namespace of a process: where its CA files are amended, and shown as they were.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -12,8 +12,9 @@ use crate::amend::{self, Looked};
 use crate::root::{Root, Target};
 use crate::{Ca, TrustError, mount, table};
 
-/// Tells namespaces apart, and one root in a namespace from another: a container changes it while it is being made.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+/// Tells namespaces apart, and one root in a namespace from another: a container changes it while it is being made. The
+/// default is no process's.
+#[derive(Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct SpaceId {
     namespace: u64,
     root: (u64, u64, u64),
@@ -81,29 +82,41 @@ impl Space {
     /// Whether the process that it was found by is still there, and so has had its number all the time.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.text("stat").is_ok()
+        self.file("stat").is_ok_and(|mut file| io::copy(&mut file, &mut io::sink()).is_ok())
     }
 
     /// Mounts amended copies over the CA files in it that lack `ca`. `scratch` is a directory of ours; nothing of what
     /// is done in it is seen by others.
     ///
-    /// Blocking; a file system in the container that does not answer holds it up.
+    /// Blocking; a file system in the container that does not answer holds it up. So it asks, also when all is done,
+    /// whether that is `wanted` still: who first has it say no and then takes back what is there, leaves no mount.
     ///
     /// # Errors
-    /// [`TrustError`] when nothing can be mounted there at all.
-    pub fn deliver(&self, ca: &Ca, scratch: &Path) -> Result<Delivered, TrustError> {
+    /// [`TrustError::Unwanted`] when it is not, and nothing of ours is mounted there any more; another one when nothing
+    /// can be mounted there at all.
+    pub fn deliver(
+        &self,
+        ca: &Ca,
+        scratch: &Path,
+        wanted: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Delivered, TrustError> {
         let mut looked = amend::look(&self.root, ca);
         if self.is_stale(&looked)? {
             // Mounted for another CA than the one that is in force now.
             mount::away(self.namespace.as_fd())?;
             looked = amend::look(&self.root, ca);
         }
-        let mut delivered = Delivered { already: looked.already, ..Delivered::default() };
-        if looked.amendments.is_empty() {
-            return Ok(delivered);
+        let outcomes = match looked.amendments.as_slice() {
+            [] => Ok(Vec::new()),
+            some => mount::over(self.namespace.as_fd(), scratch, some, wanted),
+        };
+        if !wanted() {
+            // Also where it failed half-way. Who ended it may have looked for mounts before there were any.
+            mount::away(self.namespace.as_fd())?;
+            return Err(TrustError::Unwanted);
         }
-        let outcomes = mount::over(self.namespace.as_fd(), scratch, &looked.amendments)?;
-        for (one, outcome) in looked.amendments.into_iter().zip(outcomes) {
+        let mut delivered = Delivered { already: looked.already, ..Delivered::default() };
+        for (one, outcome) in looked.amendments.into_iter().zip(outcomes?) {
             match outcome {
                 Ok(()) => delivered.mounted.push(one.path),
                 Err(why) => delivered.left.push((one.path, why)),
@@ -117,7 +130,8 @@ impl Space {
     /// # Errors
     /// [`TrustError::Mount`].
     pub fn take_back(&self) -> Result<usize, TrustError> {
-        if self.ours()?.is_empty() {
+        // Once its process is gone the table cannot be read here; others may live in the namespace.
+        if self.ours().is_ok_and(|ours| ours.is_empty()) {
             return Ok(0);
         }
         mount::away(self.namespace.as_fd())
@@ -138,14 +152,12 @@ impl Space {
 
     /// Ids of our mounts.
     fn ours(&self) -> Result<Vec<u64>, TrustError> {
-        let text = self.text("mountinfo").map_err(|source| TrustError::Process { pid: self.pid, source })?;
-        Ok(table::parse(&text).iter().filter(|mount| mount.ours).map(|mount| mount.id).collect())
+        let mounts = self.file("mountinfo").and_then(table::read);
+        let mounts = mounts.map_err(|source| TrustError::Process { pid: self.pid, source })?;
+        Ok(mounts.iter().filter(|mount| mount.ours).map(|mount| mount.id).collect())
     }
 
-    fn text(&self, name: &str) -> io::Result<String> {
-        let file = openat(&self.process, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        let mut bytes = Vec::new();
-        File::from(file).take(crate::mount::TABLE_MAX).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    fn file(&self, name: &str) -> io::Result<File> {
+        Ok(openat(&self.process, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?.into())
     }
 }

@@ -4,6 +4,9 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use callgate_trust::{Ca, Space, TrustError, probe};
 
@@ -55,9 +58,14 @@ impl Container {
         line.trim_end().to_owned()
     }
 
+    /// Has the shell itself do it.
+    fn run(&mut self, command: &str) {
+        writeln!(self.shell.stdin.as_mut().unwrap(), "{command}").unwrap();
+    }
+
     /// The one line that `command` prints in there.
     fn told(&mut self, command: &str) -> String {
-        writeln!(self.shell.stdin.as_mut().unwrap(), "{{ {command}; }} 2>&1 | tr '\\n' ' '; echo").unwrap();
+        self.run(&format!("{{ {command}; }} 2>&1 | tr '\\n' ' '; echo"));
         self.line().trim_end().to_owned()
     }
 }
@@ -92,7 +100,7 @@ fn what_is_mounted_is_seen_there_alone_and_goes_again() {
     let mut container = Container::new(false);
     let host = fs::read(BUNDLE).unwrap();
     let before = container.told(SUMS);
-    let delivered = container.space().deliver(&first, scratch.path()).unwrap();
+    let delivered = container.space().deliver(&first, scratch.path(), &|| true).unwrap();
     // The packages of the host's Python may bring roots, too.
     let all = delivered.mounted.len();
     assert!(
@@ -111,14 +119,14 @@ fn what_is_mounted_is_seen_there_alone_and_goes_again() {
         assert_eq!(container.told(&format!("( {attempt} ) >/dev/null 2>&1 && echo yes || echo no")), "no", "{attempt}");
     }
     // Once is enough, and nobody else sees anything of it.
-    let again = container.space().deliver(&first, scratch.path()).unwrap();
+    let again = container.space().deliver(&first, scratch.path(), &|| true).unwrap();
     assert!(again.mounted.is_empty() && again.already.len() >= 2, "{again:?}");
     assert_eq!(container.told("grep -c callgate-trust /proc/self/mountinfo"), all.to_string());
     assert_eq!(fs::read(BUNDLE).unwrap(), host);
     assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains("callgate-trust"));
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
     // Another CA replaces the first one instead of covering it.
-    container.space().deliver(&second, scratch.path()).unwrap();
+    container.space().deliver(&second, scratch.path(), &|| true).unwrap();
     assert_eq!(container.told("grep -c callgate-trust /proc/self/mountinfo"), all.to_string());
     assert_eq!(
         (counts(&mut container, &line), counts(&mut container, &other_line)),
@@ -134,7 +142,7 @@ fn what_is_mounted_is_seen_there_alone_and_goes_again() {
 fn another_mount_over_ours_is_left_alone() {
     let scratch = tempfile::tempdir().unwrap();
     let mut container = Container::new(false);
-    let all = container.space().deliver(&ca("first").1, scratch.path()).unwrap().mounted.len();
+    let all = container.space().deliver(&ca("first").1, scratch.path(), &|| true).unwrap().mounted.len();
     container.told("mount -t tmpfs theirs /etc/ssl/certs");
     assert_eq!(container.space().take_back().unwrap(), all - 1);
     assert_eq!(container.told("grep -c ' tmpfs theirs ' /proc/self/mountinfo"), "1");
@@ -148,9 +156,74 @@ fn another_mount_over_ours_is_left_alone() {
 fn what_others_would_see_is_not_mounted() {
     let scratch = tempfile::tempdir().unwrap();
     let mut container = Container::new(true);
-    let delivered = container.space().deliver(&ca("first").1, scratch.path()).unwrap();
+    let delivered = container.space().deliver(&ca("first").1, scratch.path(), &|| true).unwrap();
     assert!(delivered.mounted.is_empty() && delivered.left.len() >= 2, "{delivered:?}");
     assert!(delivered.left.iter().all(|(_, why)| why.contains("outside of the container")), "{delivered:?}");
+    assert_eq!(container.told("grep -c callgate-trust /proc/self/mountinfo"), "0");
+}
+
+#[test]
+fn what_is_no_longer_wanted_when_it_is_done_is_undone() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut container = Container::new(false);
+    // Before the first mount, after it, and only when all are done.
+    for yes in [0, 1, usize::MAX] {
+        let (asked, mounted) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let table = format!("/proc/{}/mountinfo", container.shell.id());
+        let wanted = || {
+            let ours = fs::read_to_string(&table).unwrap().matches("callgate-trust").count();
+            mounted.fetch_max(ours, Ordering::Relaxed);
+            asked.fetch_add(1, Ordering::Relaxed) < yes && ours < 2
+        };
+        let refused = container.space().deliver(&ca("first").1, scratch.path(), &wanted);
+        assert!(matches!(refused, Err(TrustError::Unwanted)), "{refused:?}");
+        assert_eq!(mounted.into_inner(), yes.min(2), "it was mounted and then undone");
+        assert_eq!(container.told("grep -c callgate-trust /proc/self/mountinfo"), "0");
+    }
+}
+
+#[test]
+fn a_file_system_that_answers_after_the_end_leaves_no_mount() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut container = Container::new(false);
+    // Nobody serves it: whoever looks into it waits, until the shell lets go of it.
+    let mount = "mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 dead /venv && echo made";
+    container.run("exec 3<>/dev/fuse");
+    assert_eq!(container.told(mount), "made");
+    let (wanted, space, first) = (AtomicBool::new(true), container.space(), ca("first").1);
+    std::thread::scope(|scope| {
+        let (told, answer) = mpsc::channel();
+        scope.spawn(|| {
+            let told = told;
+            told.send(space.deliver(&first, scratch.path(), &|| wanted.load(Ordering::SeqCst))).unwrap();
+        });
+        assert!(matches!(answer.recv_timeout(Duration::from_millis(500)), Err(RecvTimeoutError::Timeout)));
+        wanted.store(false, Ordering::SeqCst);
+        assert_eq!(container.space().take_back().unwrap(), 0);
+        container.run("exec 3>&-");
+        let refused = answer.recv().unwrap();
+        assert!(matches!(refused, Err(TrustError::Unwanted)), "{refused:?}");
+    });
+    assert_eq!(container.told("grep -c callgate-trust /proc/self/mountinfo"), "0");
+}
+
+#[test]
+fn a_process_that_is_gone_keeps_no_mount_of_its_namespace() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut container = Container::new(false);
+    let mut one = Command::new("nsenter")
+        .args(["--mount", "--root", "--wd", "--target", &container.shell.id().to_string(), "/bin/cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    writeln!(one.stdin.as_mut().unwrap(), "there").unwrap();
+    BufReader::new(one.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
+    let space = Space::of(one.id()).unwrap();
+    let all = space.deliver(&ca("first").1, scratch.path(), &|| true).unwrap().mounted.len();
+    one.kill().and_then(|()| one.wait()).unwrap();
+    assert!(!space.is_alive());
+    assert_eq!(space.take_back().unwrap(), all);
     assert_eq!(container.told("grep -c callgate-trust /proc/self/mountinfo"), "0");
 }
 

@@ -20,6 +20,7 @@ pub const FEATURES: &[Feature] = &[
     Feature { name: "bpffs", probe: || TempBpffs::mount().map(drop) },
     Feature { name: "netns", probe: || Netns::new("probe").map(drop) },
     Feature { name: "ipv6", probe: ipv6 },
+    Feature { name: "fuse", probe: || fs::File::open("/dev/fuse").context("open /dev/fuse").map(drop) },
     Feature { name: "landlock_scopes", probe: landlock_scopes },
     Feature { name: "curl", probe: || command("curl") },
     Feature { name: "python3", probe: || command("python3") },

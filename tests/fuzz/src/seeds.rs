@@ -4,11 +4,13 @@
 
 mod messages;
 mod spools;
+mod stores;
 
 use callgate_mask::DETECTORS;
 
 pub use messages::messages;
 pub use spools::{chains, records, spools};
+pub use stores::{OURS, java_stores, mount_tables, pem_bundles};
 
 #[allow(dead_code, reason = "made for tests that need more of it")]
 #[path = "../../corpora/heads/load.rs"]

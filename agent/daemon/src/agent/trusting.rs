@@ -3,14 +3,16 @@
 //! How that is done is `callgate_trust`'s. Here is when: as containers come, until their enrolment ends.
 //! Enforcement does not depend on it: a client without trust refuses our certificate, and its call does not go out.
 
+mod state;
+mod threads;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow};
 use callgate_enroll::{Trust, cgroup};
 use callgate_identity::Authority;
 use callgate_model::{CgroupId, Workload};
@@ -18,6 +20,8 @@ use callgate_trust::{Ca, Delivered, Space, SpaceId, TrustError};
 use tracing::{debug, info};
 
 use super::Agent;
+use state::{Done, State};
+use threads::{LATE, Silent, Task, Threads};
 
 /// How often containers that are new are looked for, and how often just after a cgroup has come.
 const LOOK: Duration = Duration::from_secs(1);
@@ -25,12 +29,10 @@ const HURRIED: Duration = Duration::from_millis(50);
 /// How long a container may take to be made, once its cgroup is there. Source: runc takes 100 to 300 ms.
 const HURRY: Duration = Duration::from_secs(3);
 
-/// How long one container may hold up the others: its file systems may be anything.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the containers of one workload may hold up those of others: what is left has its turn later.
+const SHARE: Duration = Duration::from_secs(2);
 /// Most roots of one workload that are looked into: each takes up to 16 MiB of memory, and a workload can make any number.
 const SPACES_MAX: usize = 64;
-/// Most containers of one workload that may hang; what comes after them is not tried.
-const STUCK_MAX: usize = 4;
 /// When what failed is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
 
@@ -42,6 +44,8 @@ pub(super) struct Trusting {
     shared: Arc<Shared>,
     /// Held while one workload is looked into or cleared: nothing is mounted once its enrolment has ended.
     turn: Mutex<()>,
+    /// What looks into containers: it outlives their enrolment.
+    threads: Threads,
 }
 
 /// What is known, and what wakes the thread that looks for containers.
@@ -51,30 +55,6 @@ struct Shared {
     bell: Condvar,
 }
 
-#[derive(Default)]
-struct State {
-    /// What rules say, by workload.
-    wishes: BTreeMap<CgroupId, Trust>,
-    /// What the configuration says of single cgroups.
-    by_path: BTreeMap<PathBuf, Trust>,
-    done: BTreeMap<(CgroupId, SpaceId), Done>,
-    /// Workloads in which a cgroup has come a moment ago, and until when they are looked into at every turn.
-    hurried: BTreeMap<CgroupId, Instant>,
-}
-
-/// What became of one container.
-enum Done {
-    Delivered {
-        files: usize,
-    },
-    Failed {
-        why: String,
-        at: Instant,
-    },
-    /// It did not answer in time; a thread waits for it.
-    Stuck,
-}
-
 impl Trusting {
     /// Delivers `authority`'s CA, preparing mounts in `scratch`.
     ///
@@ -82,7 +62,13 @@ impl Trusting {
     /// If the CA's certificate cannot be parsed.
     pub(super) fn new(authority: &Authority, scratch: &Path) -> Result<Self> {
         let ca = Ca::of_pem(&authority.ca_pem()).context("the CA of this agent")?;
-        Ok(Self { ca: Arc::new(ca), scratch: scratch.to_owned(), shared: Arc::default(), turn: Mutex::default() })
+        Ok(Self {
+            ca: Arc::new(ca),
+            scratch: scratch.to_owned(),
+            shared: Arc::default(),
+            turn: Mutex::default(),
+            threads: Threads::default(),
+        })
     }
 
     fn hurries(&self, cgroup: CgroupId) -> bool {
@@ -191,9 +177,9 @@ impl Agent {
     /// Takes back what was mounted for `workload`, wherever it still lives.
     fn clear(&self, workload: &Workload) {
         let _turn = self.trusting.turn();
-        self.trusting.state().done.retain(|(cgroup, _), _| *cgroup != workload.cgroup);
+        self.trusting.state().end(workload.cgroup);
         let Ok(mount) = cgroup::cgroup2_mount() else { return };
-        match take_trust_back(&mount.join(&workload.cgroup_path)) {
+        match taken_back(&self.trusting.threads, workload.cgroup, &mount.join(&workload.cgroup_path)) {
             Ok(0) => {}
             Ok(files) => info!(workload = %workload.id, files, "trust was taken back"),
             Err(error) => self.alarm(&cause(workload), &format!("mounts of `{}` stay: {error:#}", workload.id)),
@@ -207,7 +193,8 @@ impl Agent {
         for workload in roster.iter() {
             let wished = self.trusting.state().wish(workload).mounts();
             if !wished {
-                if self.trusting.state().done.keys().any(|(cgroup, _)| *cgroup == workload.cgroup) {
+                let was_served = self.trusting.state().orders.contains_key(&workload.cgroup);
+                if was_served {
                     self.clear(workload);
                     self.calm(&cause(workload));
                 }
@@ -215,8 +202,7 @@ impl Agent {
             }
             self.look_into(workload, &mount.join(&workload.cgroup_path), &mut seen);
         }
-        // Containers that have ended, but for those whose thread still waits.
-        self.trusting.state().done.retain(|key, done| seen.contains(key) || matches!(done, Done::Stuck));
+        self.trusting.state().settle(&seen, &self.trusting.threads);
     }
 
     fn look_in_a_hurry(&self) {
@@ -239,21 +225,30 @@ impl Agent {
         if self.gate.roster.get(workload.cgroup).is_none() {
             return;
         }
-        let mut troubles = BTreeSet::new();
+        let threads = &self.trusting.threads;
+        if threads.wait(workload.cgroup, Task::TakeBack) {
+            // Of an enrolment before this one; it would take away what is mounted now.
+            self.tell_troubles(workload, &BTreeSet::from([LATE.to_owned()]));
+            return;
+        }
+        let _order = self.trusting.state().order(workload.cgroup);
+        let (mut spent, mut troubles) = (Duration::ZERO, BTreeSet::new());
         for pid in cgroup::processes(path).unwrap_or_default() {
             // Its root may be on a file system that does not answer.
-            let space = match in_time(move || Space::of(pid)) {
-                None => {
-                    troubles.insert("a file system of a container does not answer".into());
+            let space = match threads.within(workload.cgroup, Task::Deliver, move || Space::of(pid)) {
+                Err(silent) => {
+                    troubles.insert(silent.why().into());
+                    // Of those that come after it is known what was.
+                    seen.extend(self.trusting.state().spaces_of(workload.cgroup));
                     break;
                 }
-                Some(Ok(space)) => space,
-                Some(Err(error @ TrustError::OwnNamespace(_))) => {
+                Ok(Ok(space)) => space,
+                Ok(Err(error @ TrustError::OwnNamespace(_))) => {
                     troubles.insert(error.to_string());
                     continue;
                 }
                 // It is gone.
-                Some(Err(_)) => continue,
+                Ok(Err(_)) => continue,
             };
             let key = (workload.cgroup, space.id());
             if matches!(self.trusting.state().done.get(&key), Some(Done::Delivered { .. })) {
@@ -268,21 +263,30 @@ impl Agent {
             let due = match self.trusting.state().done.get(&key) {
                 None => true,
                 Some(Done::Failed { at, .. }) => at.elapsed() > AGAIN,
-                Some(Done::Delivered { .. } | Done::Stuck) => false,
+                Some(Done::Delivered { .. } | Done::Stuck(_)) => false,
             };
-            if due && self.trusting.state().spaces_of(workload.cgroup) >= SPACES_MAX {
+            if due && spent >= SHARE {
+                continue;
+            }
+            if due && self.trusting.state().spaces_of(workload.cgroup).count() >= SPACES_MAX {
                 // Each root of a workload's own making would take memory of ours.
                 troubles.insert("too many roots in its containers: the others have been served".into());
             } else if due {
+                let began = Instant::now();
                 let done = self.deliver(workload, space);
+                spent += began.elapsed();
                 self.trusting.state().done.insert(key, done);
             }
             match self.trusting.state().done.get(&key) {
                 Some(Done::Failed { why, .. }) => drop(troubles.insert(why.clone())),
-                Some(Done::Stuck) => drop(troubles.insert("a file system of a container does not answer".into())),
+                Some(Done::Stuck(_)) => drop(troubles.insert(LATE.into())),
                 Some(Done::Delivered { .. }) | None => {}
             }
         }
+        self.tell_troubles(workload, &troubles);
+    }
+
+    fn tell_troubles(&self, workload: &Workload, troubles: &BTreeSet<String>) {
         match troubles.first() {
             // Of what is still being made nothing can be said yet.
             Some(_) if self.trusting.hurries(workload.cgroup) => {}
@@ -296,16 +300,11 @@ impl Agent {
 
     fn deliver(&self, workload: &Workload, space: Space) -> Done {
         let failed = |why| Done::Failed { why, at: Instant::now() };
-        let state = self.trusting.state();
-        let stuck =
-            state.done.iter().filter(|((cgroup, _), done)| *cgroup == workload.cgroup && matches!(done, Done::Stuck));
-        if stuck.count() >= STUCK_MAX {
-            return failed("too many of its containers do not answer".into());
-        }
-        drop(state);
+        let order = self.trusting.state().order(workload.cgroup);
         let (ca, scratch) = (Arc::clone(&self.trusting.ca), self.trusting.scratch.clone());
-        match in_time(move || space.deliver(&ca, &scratch)) {
-            Some(Ok(Delivered { mounted, already, left })) => {
+        let work = move || space.deliver(&ca, &scratch, &|| !order.is_cancelled());
+        match self.trusting.threads.within(workload.cgroup, Task::Deliver, work) {
+            Ok(Ok(Delivered { mounted, already, left })) => {
                 if !mounted.is_empty() {
                     info!(workload = %workload.id, files = ?mounted, "our CA was mounted over CA files");
                 }
@@ -315,21 +314,10 @@ impl Agent {
                     (_, files) => Done::Delivered { files },
                 }
             }
-            Some(Err(error)) => failed(format!("{:#}", anyhow::Error::from(error))),
-            None => Done::Stuck,
+            Ok(Err(error)) => failed(format!("{:#}", anyhow::Error::from(error))),
+            Err(Silent::Late(thread)) => Done::Stuck(thread),
+            Err(silent) => failed(silent.why().into()),
         }
-    }
-}
-
-impl State {
-    /// How many roots of a workload were looked into.
-    fn spaces_of(&self, cgroup: CgroupId) -> usize {
-        self.done.keys().filter(|(of, _)| *of == cgroup).count()
-    }
-
-    fn wish(&self, workload: &Workload) -> Trust {
-        let by_rule = self.wishes.get(&workload.cgroup);
-        by_rule.or_else(|| self.by_path.get(&workload.cgroup_path)).copied().unwrap_or_default()
     }
 }
 
@@ -338,29 +326,29 @@ impl State {
 /// # Errors
 /// If a mount stays.
 pub fn take_trust_back(path: &Path) -> Result<usize> {
-    let mut spaces = BTreeMap::new();
+    taken_back(&Threads::default(), cgroup::id_of(path).unwrap_or(CgroupId(0)), path)
+}
+
+/// The same for `cgroup`, which is the one at `path`. One container that does not answer keeps no other one's mounts.
+fn taken_back(threads: &Threads, cgroup: CgroupId, path: &Path) -> Result<usize> {
+    let (mut spaces, mut failed) = (BTreeMap::new(), None);
     for pid in cgroup::processes(path).unwrap_or_default() {
-        if let Some(Ok(space)) = in_time(move || Space::of(pid)) {
-            spaces.entry(space.id()).or_insert(space);
+        match threads.within(cgroup, Task::TakeBack, move || Space::of(pid)) {
+            Ok(Ok(space)) => drop(spaces.entry(space.id()).or_insert(space)),
+            // It is gone, or nothing was ever mounted there.
+            Ok(Err(_)) => {}
+            Err(silent) => failed = Some(anyhow!(silent.why())),
         }
     }
     let mut gone = 0;
     for space in spaces.into_values() {
-        match in_time(move || space.take_back()) {
-            Some(taken) => gone += taken?,
-            None => bail!("a file system of a container does not answer"),
+        match threads.within(cgroup, Task::TakeBack, move || space.take_back()) {
+            Ok(Ok(taken)) => gone += taken,
+            Ok(Err(error)) => failed = Some(error.into()),
+            Err(silent) => failed = Some(anyhow!(silent.why())),
         }
     }
-    Ok(gone)
-}
-
-/// What `work` gives within [`PATIENCE`]. A file system that does not answer leaves its thread behind, until it does or
-/// its container ends.
-fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (told, answer) = mpsc::sync_channel(1);
-    let run = move || drop(told.send(work()));
-    thread::Builder::new().name("trust-space".into()).spawn(run).ok()?;
-    answer.recv_timeout(PATIENCE).ok()
+    failed.map_or(Ok(gone), Err)
 }
 
 fn living(agent: &Weak<Agent>) -> Option<Arc<Agent>> {

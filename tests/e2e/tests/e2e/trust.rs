@@ -18,6 +18,11 @@ pub const CASES: &[Case] = &[
         trust_outlives_the_agent_and_ends_with_the_enrolment,
     )
     .needs(&["netns", "curl"]),
+    Case::new(
+        "a_container_that_hangs_holds_one_thread_and_gets_no_late_mount",
+        a_container_that_hangs_holds_one_thread_and_gets_no_late_mount,
+    )
+    .needs(&["netns", "fuse"]),
 ];
 
 const SOON: Duration = Duration::from_secs(15);
@@ -184,4 +189,37 @@ fn trust_outlives_the_agent_and_ends_with_the_enrolment() -> Result<()> {
     let inside = container.run(&["cat", "/etc/ssl/certs/ca-certificates.crt"])?.ok()?;
     ensure!(of_host == inside.stdout, "not as it was");
     Ok(())
+}
+
+fn a_container_that_hangs_holds_one_thread_and_gets_no_late_mount() -> Result<()> {
+    let (mut site, trusted, _) = set_up()?;
+    let path = trusted.display().to_string();
+    site.callgate(&["unenroll", &path])?.ok()?;
+    let container = Container::new(&site, &trusted)?;
+    let hang = "exec 3<>/dev/fuse; mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 dead /venv; \
+                exec sleep 1000000";
+    let hanging = Running::start(container.command(&["sh", "-c", hang]))?;
+    let table = || std::fs::read_to_string(format!("/proc/{}/mountinfo", container.first.pid())).unwrap_or_default();
+    eventually("a file system that nobody serves", SOON, || table().contains(" /venv ").then_some(()))?;
+    let pid = site.agent()?.pid();
+    for round in 0..6 {
+        site.callgate(&["enroll", &path, "--name", "trusted"])?.ok()?;
+        let hangs = || trust_of(&site, "cgroup/trusted").ok().filter(|told| told == "mount (failed)");
+        eventually("the container hangs", SOON, hangs)?;
+        ensure!(threads(pid)? == 1, "round {round}: {} threads wait", threads(pid)?);
+        site.callgate(&["unenroll", &path])?.ok()?;
+        ensure!(threads(pid)? == 1, "round {round}: it must hang still");
+    }
+    // Who holds the file system ends, and whoever waits for it goes on.
+    drop(hanging);
+    eventually("the thread's end", SOON, || (threads(pid).ok()? == 0).then_some(()))?;
+    ensure!(container.mounts() == 0 && table().contains(" /venv "), "{}", table());
+    Ok(())
+}
+
+/// How many threads of the agent look into containers.
+fn threads(agent: u32) -> Result<usize> {
+    let tasks = std::fs::read_dir(format!("/proc/{agent}/task"))?;
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    Ok(names.filter(|name| name == "trust-space\n").count())
 }
