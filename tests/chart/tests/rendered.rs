@@ -15,6 +15,9 @@ fn rendered() -> Vec<(String, Value)> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(&path).unwrap();
         all.extend(documents(&text).unwrap().into_iter().map(|object| (name.clone(), object)));
@@ -26,6 +29,31 @@ fn named<'a>(all: &'a [(String, Value)], file: &str, kind: &str, name: &str) -> 
     let found =
         all.iter().find(|(of, object)| of == file && object["kind"] == kind && object["metadata"]["name"] == name);
     &found.unwrap_or_else(|| panic!("{file} has no {kind} {name}")).1
+}
+
+/// `remove.json`, as `kubectl patch --type=json` takes it.
+#[test]
+fn the_patch_that_removes_makes_what_the_chart_makes_of_it() {
+    let patch = std::fs::read_to_string(folder().join("remove.json")).unwrap();
+    let patch: json_patch::Patch = serde_json::from_str(&patch).unwrap();
+    for file in ["default.yaml", "1.20.yaml", "1.36.yaml"] {
+        let all = rendered();
+        let mut agents = named(&all, file, "DaemonSet", "callgate-agent").clone();
+        json_patch::patch(&mut agents, &patch).unwrap();
+        round_trip(&agents).unwrap_or_else(|why| panic!("{file}: {why}"));
+        let spec = &agents["spec"]["template"]["spec"];
+        let uninstall = &spec["initContainers"][0];
+        assert_eq!(uninstall["command"], json!(["/usr/bin/callgate"]), "{file}");
+        assert_eq!(uninstall["args"], json!(["uninstall", "--config", "/etc/callgate/agent.toml"]), "{file}");
+        for same in ["image", "securityContext", "volumeMounts"] {
+            assert_eq!(uninstall[same], spec["containers"][0][same], "{file}: {same}");
+        }
+        // Init containers have no probes, and a port of one would be the other's.
+        assert!(
+            ["ports", "startupProbe", "readinessProbe", "livenessProbe"].iter().all(|key| uninstall[key].is_null())
+        );
+        assert_eq!(spec["containers"][0]["args"][2], "--idle", "{file}");
+    }
 }
 
 #[test]
