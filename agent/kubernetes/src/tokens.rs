@@ -15,6 +15,8 @@ use crate::Cluster;
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 const KEYS: &str = "/openid/v1/jwks";
 const REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
+/// What is read. The API has its keys as the first alone, RFC 7517 §8.5.2, and refuses a request that does not name it.
+const ACCEPTED: &str = "application/jwk-set+json, application/json";
 /// Longest answer. Unit: bytes. Source: tokens of 16 KiB are repeated in reviews; key sets are smaller.
 const ANSWER_MAX: usize = 256 << 10;
 
@@ -77,7 +79,7 @@ impl Cluster {
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header(ACCEPT, "application/json")
+            .header(ACCEPT, ACCEPTED)
             .header(CONTENT_TYPE, "application/json")
             .body(Body::from(body))
             .map_err(|_| "the request cannot be made")?;
@@ -125,6 +127,10 @@ mod tests {
             let (seen, answer) = (Arc::clone(&seen), answer.clone());
             async move {
                 let (head, body) = request.into_parts();
+                // As the API does.
+                let named = head.headers[ACCEPT].to_str().unwrap();
+                let wanted = if head.uri.path() == KEYS { "application/jwk-set+json" } else { "application/json" };
+                let status = if named.split(", ").any(|kind| kind == wanted) { status } else { 406 };
                 let body = body.collect().await.unwrap().to_bytes();
                 let body = from_slice(&body).unwrap_or_default();
                 seen.lock().unwrap().push((format!("{} {}", head.method, head.uri.path()), body));
