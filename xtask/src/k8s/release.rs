@@ -108,13 +108,27 @@ impl<'a> Release<'a> {
         ]))
     }
 
+    /// The agents end, and others take their place.
+    pub fn restart_agents(&self) -> Result<()> {
+        exec::run(&mut self.kubectl(&["delete", "pods", AGENTS, "--timeout=60s"]))?;
+        self.ready(&[])
+    }
+
     /// What a command of the command line prints on a node, in its agent's container.
     pub fn on_node(&self, node: &str, command: &[&str]) -> Result<String> {
+        let agent = self.agent_on(node)?;
+        exec::output(self.kubectl(&["exec", &agent, "--container=agent", "--"]).args(command))
+    }
+
+    /// The log of a node's agent.
+    pub fn log_on(&self, node: &str) -> Result<String> {
+        exec::output(&mut self.kubectl(&["logs", &self.agent_on(node)?, "--container=agent"]))
+    }
+
+    fn agent_on(&self, node: &str) -> Result<String> {
         let of = format!("--field-selector=spec.nodeName={node},status.phase=Running");
-        let agents = ["get", "pods", AGENTS, &of, "--output=name"];
-        let agents = exec::output(&mut self.kubectl(&agents))?;
-        let agent = agents.lines().next().with_context(|| format!("no agent on {node}"))?;
-        exec::output(self.kubectl(&["exec", agent, "--container=agent", "--"]).args(command))
+        let agents = exec::output(&mut self.kubectl(&["get", "pods", AGENTS, &of, "--output=name"]))?;
+        Ok(agents.lines().next().with_context(|| format!("no agent on {node}"))?.to_owned())
     }
 
     /// What a command prints beside the collector's store.

@@ -32,6 +32,11 @@ fn run(site: &Site<'_>) -> Result<String> {
     );
     pods.label("client", "callgate.dev/enroll=true")?;
     pods.soon("client", "denied").context("after the label")?;
+    // A new agent is in no cgroup that anybody has classified: it must not refuse itself.
+    site.release.restart_agents()?;
+    let log = site.release.log_on(&site.nodes[0])?;
+    ensure!(!log.contains("has not listed the pods"), "an agent does not reach the API under strict mode: {log}");
+    pods.soon("client", "denied").context("after the agent was restarted")?;
     site.release.end_agents()?;
     pods.expect("client", ALLOWED, "refused").context("enrolled, without an agent")?;
     pods.expect("bystander", DENIED, "answered").context("exempt, without an agent")?;
