@@ -121,6 +121,15 @@ pub struct Workload {
     pub weakened: Vec<String>,
 }
 
+impl Workload {
+    /// Namespace and service account of a pod's; none for any other. By the name of the enrolment, which holds also while
+    /// the cluster's API is away.
+    #[must_use]
+    pub fn account(&self) -> Option<(&str, &str)> {
+        self.id.strip_prefix("k8s/")?.split_once('/')
+    }
+}
+
 /// The process that opened a connection.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Process {

@@ -97,7 +97,7 @@ impl Subject {
         let placement = &request.process.placement;
         let mut pod = placement.pod.clone().unwrap_or_default();
         // What a rule forbids to a namespace is forbidden also while the cluster's API is away.
-        if let Some((namespace, account)) = request.workload.id.strip_prefix("k8s/").and_then(|id| id.split_once('/')) {
+        if let Some((namespace, account)) = request.workload.account() {
             (pod.namespace, pod.service_account) = (namespace.to_owned(), account.to_owned());
         }
         let mut parents: HashSet<EntityUid> = request.groups.iter().map(|group| uid(&names.group, group)).collect();

@@ -116,8 +116,11 @@ impl Agent {
         if let Some(objects) = policed.objects.all() {
             self.policies.offer(objects);
         }
-        if tokio::time::timeout(LISTED_WITHIN, self.policies.settled()).await.is_err() {
-            warn!("the policies of the cluster are not compiled yet: what was in force before is");
+        // However long it takes: what is in force until then are the directory's alone, which know no forbid of the
+        // cluster.
+        tokio::select! {
+            () = self.policies.settled() => {}
+            () = self.stopping.cancelled() => {}
         }
     }
 

@@ -20,7 +20,7 @@ use tracing::warn;
 /// File in the state directory.
 const FILE: &str = "cluster-policies.json";
 /// Longest file that is read. Unit: bytes. Source: what may be known, with room for its escapes.
-const FILE_LENGTH_MAX: u64 = 64 << 20;
+const FILE_LENGTH_MAX: u64 = 128 << 20;
 /// Stands for the policies of a cluster that are not known.
 const UNKNOWN: &str = "not-known-yet";
 /// The id of its policy.

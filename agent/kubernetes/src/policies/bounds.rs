@@ -56,7 +56,11 @@ pub fn within_bounds<'a>(objects: &'a [PolicyObject], past: impl Fn(&'a PolicyOb
     for (place, (object, offer)) in objects.iter().zip(&offers).enumerate() {
         let share = shares.entry(object.origin.namespace()).or_default();
         share.places.push(place);
-        share.bytes += offer.text.bytes();
+        share.bytes += match (object.origin.namespace(), &offer.last) {
+            // What the cluster says holds for all: there is room for what was in force of it, too.
+            (None, Some(last)) => offer.text.bytes().max(last.bytes()),
+            _ => offer.text.bytes(),
+        };
     }
     let mut shares: Vec<(Option<&str>, Share)> = shares.into_iter().collect();
     // Stable: by name where they hold as much.
@@ -76,7 +80,7 @@ pub fn within_bounds<'a>(objects: &'a [PolicyObject], past: impl Fn(&'a PolicyOb
         }
     });
     // Only now, so that nobody's past takes the place of what another says now.
-    for (_, share) in shares {
+    for (_, share) in shares.into_iter().filter(|(namespace, _)| namespace.is_some()) {
         let mut bytes = share.bytes;
         for place in share.places {
             let offer = &mut offers[place];

@@ -36,8 +36,7 @@ pub(crate) async fn serve(http: Arc<Http>, request: Request<Incoming>) -> Result
     let mut asked = http.judge.read(&request);
     let (head, mut body) = request.map(Upload::new).into_parts();
     http.judge.identify(&mut asked, &head.headers).await;
-    http.judge.prove(&mut asked).await;
-    let judged = http.judge.decide(call, &asked, &head.headers, &mut body).await;
+    let judged = http.judge.decide(call, &mut asked, &head.headers, &mut body).await;
     let request = Request::from_parts(head, body);
     let mask = connection.gate.masks.for_call(&judged.decision.obligations.mask);
     let mut decision = judged.decision;

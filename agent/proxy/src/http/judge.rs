@@ -16,6 +16,7 @@ use tracing::debug;
 use super::grpc;
 use super::upload::Upload;
 use crate::facts::Connection;
+use crate::names::Meant;
 
 /// What the calls of a connection travel in.
 #[derive(Clone, Debug)]
@@ -138,27 +139,19 @@ impl Judge {
         }
     }
 
-    /// Finds out which service `asked` means in plain text, where its name is only the caller's word: one that nothing
-    /// proves is a fault. Over TLS the upstream's certificate has proven it.
-    pub(crate) async fn prove(&self, asked: &mut Asked) {
-        if self.channel.is_tls() || asked.fault.is_some() {
-            return;
-        }
-        let Connection { gate, origin, process, .. } = &*self.connection;
-        let namespace = process.placement.pod.as_ref().map(|pod| pod.namespace.as_str());
-        match gate.names.meant(&asked.function.service, origin.destination, namespace).await {
-            Some(Cow::Borrowed(_)) => {}
-            Some(Cow::Owned(meant)) => asked.function.service = meant,
-            None => asked.fault = Some(Reason::NameMismatch),
-        }
-    }
-
     /// Decides `asked`; reads the body first where a rule looks at arguments. In observe mode the call gets its permits
     /// whatever the decision is.
-    pub(crate) async fn decide(&self, call: CallId, asked: &Asked, headers: &HeaderMap, body: &mut Upload) -> Judged {
+    pub(crate) async fn decide(
+        &self,
+        call: CallId,
+        asked: &mut Asked,
+        headers: &HeaderMap,
+        body: &mut Upload,
+    ) -> Judged {
         let gate = &self.connection.gate;
         let policies = gate.policies.load_full();
         let policies = &*policies;
+        let proven = self.prove(policies, asked).await;
         if let Some(fault) = asked.fault {
             let decision = denied(policies, fault);
             let permits = self.observed_permits(policies, call, asked, fault);
@@ -169,6 +162,10 @@ impl Judge {
             Ok(permit) => permit,
             Err(decision) => return Judged { decision: decision.clone(), permits: None },
         };
+        if !proven {
+            // It was refused a moment ago, by the same policies.
+            return Judged { decision: denied(policies, Reason::NameMismatch), permits: None };
+        }
         let function = &asked.function;
         let arguments = match function.protocol {
             Protocol::Http if policies.wants_arguments(permit, function) => {
@@ -185,6 +182,34 @@ impl Judge {
                 Judged { decision, permits: Some((connect, call_permit)) }
             }
             Err(decision) => Judged { decision, permits: None },
+        }
+    }
+
+    /// Finds out which service `asked` means in plain text, where its name is only the caller's word: one that nothing
+    /// proves is a fault. Over TLS the upstream's certificate has proven it. False: it is not proven, as `policies` let
+    /// nobody call it wherever it lives.
+    async fn prove(&self, policies: &PolicySet, asked: &mut Asked) -> bool {
+        if self.channel.is_tls() || asked.fault.is_some() {
+            return true;
+        }
+        let Connection { gate, origin, workload, .. } = &*self.connection;
+        let may = |service: &Service| self.connect(policies, service).is_ok();
+        let namespace = workload.account().map(|(namespace, _)| namespace);
+        match gate.names.meant(&asked.function.service, origin.destination, namespace, may).await {
+            Meant::Proven(Cow::Borrowed(_)) => true,
+            Meant::Proven(Cow::Owned(meant)) => {
+                asked.function.service = meant;
+                true
+            }
+            Meant::Refused(meant) => {
+                let meant = meant.into_owned();
+                asked.function.service = meant;
+                false
+            }
+            Meant::Unproven => {
+                asked.fault = Some(Reason::NameMismatch);
+                true
+            }
         }
     }
 

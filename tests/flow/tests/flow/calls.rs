@@ -101,10 +101,17 @@ fn a_denied_call_gets_403_and_never_reaches_the_service() -> Result<()> {
 
 #[test]
 fn a_name_that_does_not_live_there_is_refused() -> Result<()> {
+    const PERMITTED: &str = r#"permit (principal, action, resource in Callgate::Service::"other.internal");"#;
     let upstream = Upstream::plain()?;
-    let gate = plain(&upstream)?;
-    let answer = raw(&gate, &get("/v1/users/7").replace("users.internal", "other.internal"))?;
-    assert!(answer.contains(r#""reason":"name_mismatch""#), "{answer}");
+    // The name that no rule permits is refused as such, before anybody is asked where it lives.
+    for (policies, reason) in [(PERMITTED, "name_mismatch"), (POLICIES, "no_permit")] {
+        let gate = FlowGate::start(&GateConfig {
+            names: &["users.internal"],
+            ..GateConfig::new(policies, upstream.address())
+        })?;
+        let answer = raw(&gate, &get("/v1/users/7").replace("users.internal", "other.internal"))?;
+        assert!(answer.contains(&format!(r#""reason":"{reason}""#)), "{answer}");
+    }
     assert_eq!(upstream.bytes_received(), 0);
     Ok(())
 }
