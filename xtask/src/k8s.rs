@@ -60,6 +60,10 @@ struct Step {
 /// Everything of ours in a cluster is in it; it goes at the end.
 const NAMESPACE: &str = "callgate-xtask";
 
+/// Longest wait for the end of what was deleted. Source: where kubelet sees a pod's end before it has killed it, it looks
+/// again after a minute.
+const GONE_WITHIN: &str = "--timeout=180s";
+
 /// Options of `cargo xtask k8s`.
 #[derive(Args)]
 pub struct Options {

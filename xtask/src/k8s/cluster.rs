@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::NAMESPACE;
+use super::{GONE_WITHIN, NAMESPACE};
 use crate::exec;
 
 /// An API server that does not answer a small question for as long is none.
@@ -173,6 +173,6 @@ impl Cluster {
     /// With all that is in it; waits until it is gone.
     fn delete_namespace(&self) -> Result<()> {
         let mut kubectl = self.kubectl();
-        exec::run(kubectl.args(["delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s"]))
+        exec::run(kubectl.args(["delete", "namespace", NAMESPACE, "--ignore-not-found", GONE_WITHIN]))
     }
 }

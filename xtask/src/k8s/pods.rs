@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::{NAMESPACE, Site};
+use super::{GONE_WITHIN, NAMESPACE, Site};
 use crate::exec;
 
 /// From a change in the cluster to the first call that shows it. Source: the promise of the documentation.
@@ -72,7 +72,7 @@ impl<'a> Pods<'a> {
     /// Starts them anew and waits until they are ready.
     pub fn start(site: &'a Site<'a>) -> Result<Pods<'a>> {
         let mut pods = Pods { site, number: NUMBER.fetch_add(1, Ordering::Relaxed), address: String::new() };
-        exec::run(&mut pods.kubectl(&["delete", "pod", "--all", "--timeout=60s"]))?;
+        exec::run(&mut pods.kubectl(&["delete", "pod", "--all", GONE_WITHIN]))?;
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "server-ca", "namespace": NAMESPACE },
             "stringData": { "ca.pem": site.clients.ca, "ca.key": site.clients.ca_key },

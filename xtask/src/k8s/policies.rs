@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::pods::{DENIED, Pods};
-use super::{NAMESPACE, Site, Step, labels};
+use super::{GONE_WITHIN, NAMESPACE, Site, Step, labels};
 use crate::exec;
 
 pub const STEP: Step = Step { name: "policies in the cluster", run };
@@ -21,7 +21,7 @@ fn run(site: &Site<'_>) -> Result<String> {
     site.cluster.apply(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": OTHER } }))?;
     let done = steps(site);
     let mut gone = site.cluster.kubectl();
-    let gone = exec::run(gone.args(["delete", "namespace", OTHER, "--ignore-not-found", "--timeout=60s"]));
+    let gone = exec::run(gone.args(["delete", "namespace", OTHER, "--ignore-not-found", GONE_WITHIN]));
     let said = done?;
     gone?;
     Ok(said)

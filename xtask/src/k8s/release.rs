@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::{Options, cluster::Cluster};
+use super::{GONE_WITHIN, Options, cluster::Cluster};
 use crate::chart::{Renderer, Rendering};
 use crate::exec;
 use crate::image::Built;
@@ -13,7 +13,7 @@ use crate::image::Built;
 /// Where everything of the chart is.
 pub const SYSTEM: &str = "callgate-system";
 /// From an object's change to readiness of its pods: images are on the nodes.
-const READY_WITHIN: &str = "--timeout=120s";
+const READY_WITHIN: &str = "--timeout=180s";
 
 /// Kinds that belong to no namespace, so that a namespace's end leaves them.
 const CLUSTER_WIDE: &str = "clusterrole,clusterrolebinding,mutatingwebhookconfiguration,customresourcedefinition";
@@ -98,19 +98,12 @@ impl<'a> Release<'a> {
 
     /// Nobody is left to serve, and nothing starts anew; what is in the kernel stays.
     pub fn end_agents(&self) -> Result<()> {
-        exec::run(&mut self.kubectl(&[
-            "delete",
-            "daemonset",
-            "--all",
-            "--wait",
-            "--cascade=foreground",
-            "--timeout=60s",
-        ]))
+        exec::run(&mut self.kubectl(&["delete", "daemonset", "--all", "--wait", "--cascade=foreground", GONE_WITHIN]))
     }
 
     /// The agents end, and others take their place.
     pub fn restart_agents(&self) -> Result<()> {
-        exec::run(&mut self.kubectl(&["delete", "pods", AGENTS, "--timeout=60s"]))?;
+        exec::run(&mut self.kubectl(&["delete", "pods", AGENTS, GONE_WITHIN]))?;
         self.ready(&[])
     }
 
@@ -167,8 +160,8 @@ impl<'a> Release<'a> {
     /// Removes the objects alone, and those of an earlier run.
     pub fn delete(&self) -> Result<()> {
         let mut kubectl = self.cluster.kubectl();
-        exec::run(kubectl.args(["delete", CLUSTER_WIDE, "--selector", OURS, "--ignore-not-found", "--timeout=60s"]))?;
+        exec::run(kubectl.args(["delete", CLUSTER_WIDE, "--selector", OURS, "--ignore-not-found", GONE_WITHIN]))?;
         let mut kubectl = self.cluster.kubectl();
-        exec::run(kubectl.args(["delete", "namespace", SYSTEM, "--ignore-not-found", "--timeout=90s"]))
+        exec::run(kubectl.args(["delete", "namespace", SYSTEM, "--ignore-not-found", GONE_WITHIN]))
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::pods::{ALLOWED, Pods};
-use super::{NAMESPACE, Site, Step, labels};
+use super::{GONE_WITHIN, NAMESPACE, Site, Step, labels};
 use crate::exec;
 
 pub const STEP: Step = Step { name: "service accounts as callers", run };
@@ -55,7 +55,7 @@ fn run(site: &Site<'_>) -> Result<String> {
     let (head, signature) = token.rsplit_once('.').context("no JWT")?;
     let said = call(&pods, "b", &format!("{head}.{}", signature.chars().rev().collect::<String>()))?;
     ensure!(said == "401", "a call with a forged token: {said}");
-    exec::run(&mut pods.kubectl(&["delete", "pod", &pods.name("a"), "--timeout=60s"]))?;
+    exec::run(&mut pods.kubectl(&["delete", "pod", &pods.name("a"), GONE_WITHIN]))?;
     let start = Instant::now();
     while call(&pods, "b", token)? != "401" {
         ensure!(start.elapsed() < ENDS_WITHIN, "the token outlived its pod");

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::pods::{ALLOWED, DENIED, Pods};
-use super::{Site, Step};
+use super::{GONE_WITHIN, Site, Step};
 use crate::exec;
 
 pub const STEP: Step = Step { name: "an upgrade under load", run };
@@ -48,6 +48,6 @@ fn replace(site: &Site<'_>) -> Result<f64> {
     let start = std::time::Instant::now();
     site.release.apply(&["agent.generation=next"])?;
     let took = start.elapsed().as_secs_f64();
-    exec::run(&mut site.release.kubectl(&["delete", "daemonset", "callgate-agent", "--timeout=60s"]))?;
+    exec::run(&mut site.release.kubectl(&["delete", "daemonset", "callgate-agent", GONE_WITHIN]))?;
     Ok(took)
 }
