@@ -31,19 +31,6 @@ pub struct Feature {
     pub required: bool,
 }
 
-impl Feature {
-    /// Where the cgroup tree is read-only, as in a pod, nothing can be tried at a cgroup of our own.
-    fn unless_read_only(mut self) -> Self {
-        let read_only = io::Error::from(io::ErrorKind::ReadOnlyFilesystem).to_string();
-        if !self.ok && (self.detail.contains("os error 30") || self.detail.contains(&read_only)) {
-            self.detail =
-                "not tried: the cgroup tree is read-only here; `callgate status` tells what is attached".into();
-            self.required = false;
-        }
-        self
-    }
-}
-
 /// Tries everything. Needs root; changes nothing that stays, but leaves bpffs mounted at `bpffs`.
 #[must_use]
 pub fn probe_all(bpffs: &Path) -> Vec<Feature> {
@@ -82,8 +69,15 @@ fn programs(bpffs: &Path) -> Vec<Feature> {
     if let Err(error) = load() {
         features.push(required("kernel programs", LOST, Err::<String, _>(error)));
     } else {
-        let feature = required("attaching to a cgroup", LOST, attach(&config));
-        features.push(feature.unless_read_only());
+        const ATTACHING: &str = "attaching to a cgroup";
+        features.push(match attach(&config) {
+            // As in a pod: there nothing can be tried at a cgroup of our own.
+            Err(RedirectError::Cgroup { source, .. }) if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                let why = "not tried: the cgroup tree is read-only here; `callgate status` tells what is attached";
+                optional(ATTACHING, LOST, Err::<String, _>(why))
+            }
+            tried => required(ATTACHING, LOST, tried),
+        });
     }
     // What could not be removed is shown by the next look at the pins.
     let _left = pins::remove_pins(bpffs, &config.instance);
